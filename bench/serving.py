@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""The serving benchmark: durable writes, keyed reads, search and restart, each as a ratio within one run.
+
+    cmake --preset release && cmake --build build --target cairn bench
+    bench/serving.py [--rows 1000000] [--json bench/results/serving.json]
+
+Needs wrk and curl. Everything runs on loopback on this machine, client and server sharing its cores.
+
+writes   NDJSON upload of rows with 10 features: rows/s, rows per fsync; one-row requests from 64 connections
+         against 1 connection
+reads    entities:get of one key, 10 features, against a bare h2o handler that answers a constant of the same
+         size: same client, alternating runs, median of the ratios
+search   CPU time of one search over HTTP against the same search called in process, on the same data
+restart  time until ready with all rows, after SIGTERM and after SIGKILL
+"""
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.environ.get("CAIRN_BUILD", os.path.join(ROOT, "build"))
+DIM = 96
+
+
+class Server:
+    def __init__(self, data):
+        self.data, self.process, self.port = data, None, 0
+
+    def start(self):
+        """Start and return the seconds until it answers."""
+        port_file = self.data + ".port"
+        if os.path.exists(port_file):
+            os.unlink(port_file)
+        began = time.monotonic()
+        self.process = subprocess.Popen([os.path.join(BUILD, "cairn"), "serve", "--data", self.data, "--listen",
+                                         "127.0.0.1:0", "--port-file", port_file, "--shards", "2"],
+                                        stdout=subprocess.DEVNULL, stderr=open(self.data + ".log", "ab"))
+        while not os.path.exists(port_file):
+            if self.process.poll() is not None:
+                sys.exit("the server ended at start; see " + self.data + ".log")
+            time.sleep(0.002)
+        self.port = int(open(port_file).read())
+        self.get("/readyz")
+        return time.monotonic() - began
+
+    def end(self, how):
+        self.process.send_signal(how)
+        self.process.wait()
+
+    def url(self, path):
+        return "http://127.0.0.1:%d%s" % (self.port, path)
+
+    def get(self, path):
+        return urllib.request.urlopen(self.url(path), timeout=60).read()
+
+    def call(self, method, path, body):
+        request = urllib.request.Request(self.url(path), json.dumps(body).encode(), {"Content-Type": "application/json"},
+                                         method=method)
+        return json.loads(urllib.request.urlopen(request, timeout=60).read())
+
+    def metric(self, name):
+        return sum(float(line.rsplit(" ", 1)[1]) for line in self.get("/metrics").decode().splitlines()
+                   if line.startswith(name + "{"))
+
+    def cpu_s(self):
+        fields = open("/proc/%d/stat" % self.process.pid).read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def row(number):
+    """A row with 10 features; what it holds depends on its number alone."""
+    rng = random.Random(number)
+    return {"key": "user%07d" % number, "features": {
+        "country": rng.choice(["DE", "FR", "US", "JP", "BR"]), "age": rng.randrange(18, 90),
+        "clicks_7d": rng.randrange(1000), "clicks_30d": rng.randrange(5000), "spend": round(rng.uniform(0, 900), 2),
+        "ctr": rng.random(), "premium": rng.random() < 0.2, "device": rng.choice(["ios", "android", "web"]),
+        "sessions": rng.randrange(300), "score": rng.random()}}
+
+
+def run_wrk(url, lua, connections, seconds, directory):
+    script = os.path.join(directory, "load.lua")
+    with open(script, "w") as file:
+        file.write(lua)
+    text = subprocess.run(["wrk", "-t1", "-c%d" % connections, "-d%ds" % seconds, "--latency", "-s", script, url],
+                          check=True, capture_output=True, text=True).stdout
+    result = {}
+    for line in text.splitlines():
+        words = line.split()
+        if line.startswith("Requests/sec"):
+            result["requests_per_s"] = float(words[1])
+        elif words and words[0] in ("50%", "99%"):
+            result["p" + words[0][:-1]] = words[1]
+        elif "Non-2xx" in line:
+            sys.exit("wrk saw errors: " + line)
+    return result
+
+
+def lua_posts(path, bodies):
+    items = ",\n".join("[[%s]]" % body for body in bodies)
+    return """local bodies = {%s}
+local requests, at = {}, 0
+init = function()
+  for i, body in ipairs(bodies) do
+    requests[i] = wrk.format("POST", "%s", {["Content-Type"] = "application/json"}, body)
+  end
+end
+request = function()
+  at = at %% #requests + 1
+  return requests[at]
+end
+""" % (items, path)
+
+
+def bench_writes(server, rows, directory):
+    server.call("PUT", "/v1/collections/users", {"features": {"country": {"type": "string", "indexed": True}}})
+    path = os.path.join(directory, "rows.ndjson")
+    with open(path, "w") as file:
+        for number in range(rows):
+            file.write(json.dumps(row(number)) + "\n")
+    records, fsyncs = server.metric("cairn_log_records_total"), server.metric("cairn_log_fsyncs_total")
+    began, cpu = time.monotonic(), server.cpu_s()
+    subprocess.run(["curl", "-sS", "--fail", "-X", "POST", "-T", path, "-H", "Content-Type: application/x-ndjson",
+                    "-H", "Expect:", "-o", os.path.join(directory, "answers"),
+                    server.url("/v1/collections/users/entities")], check=True)
+    seconds, cpu = time.monotonic() - began, server.cpu_s() - cpu
+    records, fsyncs = server.metric("cairn_log_records_total") - records, server.metric("cairn_log_fsyncs_total") - fsyncs
+    with open(os.path.join(directory, "answers")) as file:
+        bad = sum(1 for line in file if '"status":"applied"' not in line.replace(" ", ""))
+    if records != rows or bad:
+        sys.exit("%d rows sent, %d logged, %d refused" % (rows, records, bad))
+    single = lambda: lua_posts("/v1/collections/users/entities",
+                               [json.dumps({"entities": [row(rows + n)]}) for n in range(512)])
+    one = run_wrk(server.url("/"), single(), 1, 5, directory)["requests_per_s"]
+    many = run_wrk(server.url("/"), single(), 64, 5, directory)["requests_per_s"]
+    return {"rows": rows, "file_bytes": os.path.getsize(path), "rows_per_s": round(rows / seconds),
+            "rows_per_fsync": round(records / fsyncs, 1), "server_cpu_us_per_row": round(cpu / rows * 1e6, 2),
+            "one_writer_rows_per_s": one, "writers_64_rows_per_s": many, "ratio_64_to_1": round(many / one, 1)}
+
+
+def bench_reads(server, rows, directory):
+    rng = random.Random(7)
+    names = list(row(0)["features"])
+    bodies = [json.dumps({"keys": ["user%07d" % rng.randrange(rows)], "features": names}) for _ in range(1000)]
+    answer = server.call("POST", "/v1/collections/users/entities:get", json.loads(bodies[0]))
+    size = len(json.dumps(answer, separators=(",", ":")))
+    lua = lua_posts("/v1/collections/users/entities:get", bodies)
+    port = server.port + 1 if server.port < 65000 else server.port - 1000
+    bare = subprocess.Popen([os.path.join(BUILD, "bench", "bench_bare_h2o"), str(port), str(os.cpu_count()), str(size)])
+    time.sleep(0.3)
+    ratios, ours, theirs = [], [], []
+    try:
+        for _ in range(5):
+            ours.append(run_wrk(server.url("/"), lua, 32, 4, directory))
+            theirs.append(run_wrk("http://127.0.0.1:%d/" % port, lua, 32, 4, directory))
+            ratios.append(ours[-1]["requests_per_s"] / theirs[-1]["requests_per_s"])
+    finally:
+        bare.kill()
+        bare.wait()
+    return {"answer_bytes": size, "connections": 32,
+            "requests_per_s": statistics.median(r["requests_per_s"] for r in ours), "p99": ours[-1]["p99"],
+            "bare_h2o_requests_per_s": statistics.median(r["requests_per_s"] for r in theirs),
+            "ratio_median": round(statistics.median(ratios), 3), "ratios": [round(r, 3) for r in ratios]}
+
+
+def bench_search(server, directory, vectors=100000, queries=500):
+    """Synthetic clustered vectors: this measures the cost of serving, not recall."""
+    rng = random.Random(11)
+    centres = [[rng.gauss(0, 1) for _ in range(DIM)] for _ in range(200)]
+    point = lambda: [x + rng.gauss(0, 0.35) for x in rng.choice(centres)]
+    server.call("PUT", "/v1/collections/points", {"vectors": {"default": {"dim": DIM, "metric": "cosine"}}})
+    path = os.path.join(directory, "vectors.ndjson")
+    with open(path, "w") as file:
+        for number in range(vectors):
+            file.write('{"key":"p%d","vectors":{"default":[%s]}}\n' % (number, ",".join("%.5f" % x for x in point())))
+    subprocess.run(["curl", "-sS", "--fail", "-X", "POST", "-T", path, "-H", "Content-Type: application/x-ndjson", "-H",
+                    "Expect:", "-o", os.devnull, server.url("/v1/collections/points/entities")], check=True)
+    while True:
+        index = json.loads(server.get("/v1/collections/points"))
+        if '"building":true' not in json.dumps(index, separators=(",", ":")):
+            break
+        time.sleep(0.5)
+    asked = [point() for _ in range(queries)]
+    with open(os.path.join(directory, "queries.f32"), "wb") as file:
+        for query in asked:
+            file.write(struct.pack("<%df" % DIM, *query))
+    lua = lua_posts("/v1/collections/points/search",
+                    [json.dumps({"vector": [round(x, 5) for x in query], "k": 10}) for query in asked])
+    run_wrk(server.url("/"), lua, 2, 2, directory)
+    http = []
+    for _ in range(3):
+        cpu = server.cpu_s()
+        count = server.metric('cairn_http_requests_total')
+        rate = run_wrk(server.url("/"), lua, 2, 5, directory)["requests_per_s"]
+        count = server.metric('cairn_http_requests_total') - count
+        http.append(((server.cpu_s() - cpu) / count * 1e6, rate))
+    server.end(signal.SIGTERM)
+    text = subprocess.run([os.path.join(BUILD, "bench", "bench_search_in_process"), server.data, "points",
+                           os.path.join(directory, "queries.f32"), str(DIM), "10", "2", "20"],
+                          check=True, capture_output=True, text=True).stdout
+    alone = json.loads(text)
+    server.start()
+    over_http = statistics.median(cpu for cpu, _ in http)
+    return {"vectors": vectors, "dim": DIM, "k": 10, "http_cpu_us": round(over_http, 1),
+            "in_process_cpu_us": alone["cpu_us_per_search"], "http_searches_per_s": statistics.median(r for _, r in http),
+            "in_process_searches_per_s": alone["searches_per_s"],
+            "cpu_ratio": round(over_http / alone["cpu_us_per_search"], 3)}
+
+
+def bench_restart(server, rows, directory):
+    results = {"rows": rows}
+    server.end(signal.SIGTERM)
+    results["after_sigterm_s"] = round(server.start(), 3)
+    lua = lua_posts("/v1/collections/users/entities", [json.dumps({"entities": [row(n)]}) for n in range(512)])
+    run_wrk(server.url("/"), lua, 64, 2, directory)
+    server.end(signal.SIGKILL)
+    results["after_sigkill_s"] = round(server.start(), 3)
+    results["replayed_records"] = server.metric("cairn_log_replayed_records_total")
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1000000)
+    parser.add_argument("--json", help="write the results to this file")
+    options = parser.parse_args()
+    directory = tempfile.mkdtemp(prefix="cairn-bench-")
+    server = Server(os.path.join(directory, "data"))
+    server.start()
+    results = {}
+    try:
+        for name, bench in [("writes", lambda: bench_writes(server, options.rows, directory)),
+                            ("reads", lambda: bench_reads(server, options.rows, directory)),
+                            ("restart", lambda: bench_restart(server, options.rows, directory)),
+                            ("search", lambda: bench_search(server, directory))]:
+            results[name] = bench()
+            print(name, json.dumps(results[name], indent=2), flush=True)
+    finally:
+        server.end(signal.SIGTERM)
+        shutil.rmtree(directory)
+    if options.json:
+        os.makedirs(os.path.dirname(os.path.abspath(options.json)), exist_ok=True)
+        with open(options.json, "w") as file:
+            json.dump(results, file, indent=2)
+            file.write("\n")
+
+
+if __name__ == "__main__":
+    main()

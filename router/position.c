@@ -1,0 +1,118 @@
+/* Positions: text form, merging, waiting. */
+#include <stdio.h>
+
+#include "base/time.h"
+#include "router/internal.h"
+
+void cairn_position_touch(struct cairn_position *position, uint32_t shard, uint64_t offset)
+{
+    for (uint32_t i = 0; i < position->count; i++)
+        if (position->at[i].shard == shard) {
+            if (position->at[i].offset < offset)
+                position->at[i].offset = offset;
+            return;
+        }
+    if (position->count == CAIRN_SHARDS_MAX)
+        return;
+    position->at[position->count].shard = shard;
+    position->at[position->count++].offset = offset;
+}
+
+static unsigned put_number(char *out, uint64_t number)
+{
+    char digits[20];
+    unsigned count = 0, at = 0;
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while ((number /= 10) != 0);
+    while (count > 0)
+        out[at++] = digits[--count];
+    return at;
+}
+
+unsigned cairn_position_format(const struct cairn_position *position, char *out)
+{
+    unsigned at = put_number(out, position->epoch);
+    out[at++] = ';';
+    for (uint32_t i = 0; i < position->count; i++) {
+        if (i > 0)
+            out[at++] = ',';
+        out[at++] = 's';
+        at += put_number(out + at, position->at[i].shard);
+        out[at++] = '=';
+        at += put_number(out + at, position->at[i].offset);
+    }
+    out[at] = '\0';
+    return at;
+}
+
+/* A decimal number; false when there is none or it overflows. */
+static bool take_number(struct cairn_str *text, uint64_t *out)
+{
+    uint64_t number = 0;
+    uint32_t digits = 0;
+    for (; digits < text->len && text->ptr[digits] >= '0' && text->ptr[digits] <= '9'; digits++) {
+        uint64_t digit = (uint64_t)(text->ptr[digits] - '0');
+        if (number > (UINT64_MAX - digit) / 10)
+            return false;
+        number = number * 10 + digit;
+    }
+    text->ptr += digits;
+    text->len -= digits;
+    *out = number;
+    return digits > 0;
+}
+
+static bool take(struct cairn_str *text, char expected)
+{
+    if (text->len == 0 || text->ptr[0] != expected)
+        return false;
+    text->ptr++;
+    text->len--;
+    return true;
+}
+
+int cairn_position_parse_merge(struct cairn_str text, struct cairn_position *into,
+                               struct cairn_error *err)
+{
+    struct cairn_str rest = text;
+    uint64_t epoch, shard, offset;
+    if (!take_number(&rest, &epoch) || !take(&rest, ';'))
+        goto bad;
+    struct cairn_position merged = *into;
+    if (epoch > merged.epoch)
+        merged.epoch = epoch;
+    while (rest.len > 0) {
+        if (!take(&rest, 's') || !take_number(&rest, &shard) || !take(&rest, '=') ||
+            !take_number(&rest, &offset))
+            goto bad;
+        if (shard >= CAIRN_SHARDS_MAX)
+            return cairn_fail(err, CAIRN_EPARAM, "Cairn-Min-Position: there is no shard s%llu",
+                              (unsigned long long)shard);
+        cairn_position_touch(&merged, (uint32_t)shard, offset);
+        if (rest.len > 0 && (!take(&rest, ',') || rest.len == 0))
+            goto bad;
+    }
+    *into = merged;
+    return 0;
+bad:
+    return cairn_fail(err, CAIRN_EPARAM,
+                      "Cairn-Min-Position: \"%.*s\" is not of the form EPOCH;s0=OFFSET,s1=OFFSET",
+                      text.len > 100 ? 100 : (int)text.len, text.ptr);
+}
+
+int cairn_router_wait(struct cairn_router *router, const struct cairn_position *position,
+                      uint64_t deadline_us, struct cairn_error *err)
+{
+    for (uint32_t i = 0; i < position->count; i++) {
+        uint32_t id = position->at[i].shard;
+        if (id >= router->shards_count)
+            return cairn_fail(err, CAIRN_EPARAM, "Cairn-Min-Position: there is no shard s%u", id);
+        if (cairn_shard_wait(router->shards[id], position->at[i].offset, deadline_us) != 0)
+            return cairn_fail(err, CAIRN_EPOSITION,
+                              "shard s%u is at offset %llu and the request asks for %llu", id,
+                              (unsigned long long)cairn_shard_applied(router->shards[id]),
+                              (unsigned long long)position->at[i].offset);
+    }
+    return 0;
+}

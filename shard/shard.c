@@ -1,0 +1,272 @@
+/* A shard's life, its queue and its reads.
+ *
+ *   open            views_open: row store, log, indexes, replay
+ *   serving         submit -> queue -> writer thread (writer.c); reads go to the views directly
+ *   read-only       the log or the row store failed: submit refuses, reads go on; only a restart
+ * leaves it close           the writer drains the queue, the views are saved, all is freed
+ *
+ * Lock order: queue_lock, state_lock and catalog_lock are never held together. */
+#include "shard/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/diag.h"
+#include "base/time.h"
+
+void shard_refuse_writes(struct cairn_shard *shard, int code, const char *format, ...)
+{
+    pthread_mutex_lock(&shard->state_lock);
+    if (atomic_load(&shard->state) == CAIRN_SHARD_SERVING) {
+        va_list arguments;
+        va_start(arguments, format);
+        (void)vsnprintf(shard->reason, sizeof shard->reason, format, arguments);
+        va_end(arguments);
+        shard->refusal_code = code;
+        atomic_store(&shard->state, CAIRN_SHARD_READ_ONLY);
+        cairn_alarm("shard", "s%u takes no more writes: %s", shard->id, shard->reason);
+    }
+    pthread_mutex_unlock(&shard->state_lock);
+}
+
+static void init_locks(struct cairn_shard *shard)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&shard->queue_lock, NULL);
+    pthread_cond_init(&shard->queue_filled, NULL);
+    pthread_mutex_init(&shard->state_lock, NULL);
+    pthread_cond_init(&shard->applied_changed, &monotonic);
+    pthread_mutex_init(&shard->export_lock, NULL);
+    pthread_rwlock_init(&shard->catalog_lock, NULL);
+    pthread_condattr_destroy(&monotonic);
+    shard->queue_tail = &shard->queue_head;
+}
+
+static void free_shard(struct cairn_shard *shard)
+{
+    pthread_rwlock_destroy(&shard->catalog_lock);
+    pthread_mutex_destroy(&shard->export_lock);
+    pthread_cond_destroy(&shard->applied_changed);
+    pthread_mutex_destroy(&shard->state_lock);
+    pthread_cond_destroy(&shard->queue_filled);
+    pthread_mutex_destroy(&shard->queue_lock);
+    free(shard->dir);
+    free(shard);
+}
+
+int cairn_shard_open(const struct cairn_shard_options *options, struct cairn_shard **out,
+                     struct cairn_error *err)
+{
+    *out = NULL;
+    struct cairn_shard *shard = cairn_calloc(1, sizeof *shard);
+    shard->id = options->id;
+    shard->dir = cairn_strdup(cairn_str_from(options->dir));
+    shard->io = options->io != NULL ? options->io : cairn_io_posix();
+    shard->builders = options->builders;
+    shard->metrics = options->metrics;
+    shard->free_bytes_min = options->free_bytes_min;
+    init_locks(shard);
+    if (shard->metrics != NULL)
+        shard_exports_register(shard);
+
+    int code = shard_views_open(shard, options, err);
+    if (code != 0)
+        goto fail;
+    if (pthread_create(&shard->writer, NULL, shard_writer_main, shard) != 0) {
+        code =
+            cairn_fail(err, CAIRN_ENOMEM, "shard s%u: cannot start the writer thread", shard->id);
+        goto fail;
+    }
+    shard->writer_started = true;
+    *out = shard;
+    return 0;
+
+fail:
+    shard_views_close(shard);
+    free_shard(shard);
+    return code;
+}
+
+void cairn_shard_close(struct cairn_shard **handle)
+{
+    struct cairn_shard *shard = *handle;
+    if (shard == NULL)
+        return;
+    *handle = NULL;
+    pthread_mutex_lock(&shard->queue_lock);
+    shard->stopping = true;
+    pthread_cond_signal(&shard->queue_filled);
+    pthread_mutex_unlock(&shard->queue_lock);
+    if (shard->writer_started)
+        pthread_join(shard->writer, NULL);
+    shard_views_save(shard, true);
+    shard_views_close(shard);
+    free_shard(shard);
+}
+
+static int refuse(struct cairn_shard *shard, struct cairn_shard_write *write)
+{
+    pthread_mutex_lock(&shard->state_lock);
+    int code = cairn_fail(&write->error, shard->refusal_code, "shard s%u takes no writes: %.400s",
+                          shard->id, shard->reason);
+    pthread_mutex_unlock(&shard->state_lock);
+    return code;
+}
+
+int cairn_shard_submit(struct cairn_shard *shard, struct cairn_shard_write *write)
+{
+    if (atomic_load_explicit(&shard->state, memory_order_relaxed) != CAIRN_SHARD_SERVING)
+        return refuse(shard, write);
+    write->next = NULL;
+    write->error.code = 0;
+    write->bytes = 0;
+    for (uint32_t i = 0; i < write->count; i++)
+        write->bytes += write->items[i].payload.len;
+
+    int code = 0;
+    pthread_mutex_lock(&shard->queue_lock);
+    if (shard->stopping)
+        code = cairn_fail(&write->error, CAIRN_ESHUTDOWN, "the server is shutting down");
+    else if (shard->queued_writes >= CAIRN_WRITE_QUEUE_MAX)
+        code = cairn_fail(&write->error, CAIRN_EOVERLOADED,
+                          "shard s%u has %u writes waiting; retry later", shard->id,
+                          CAIRN_WRITE_QUEUE_MAX);
+    else if (shard->queued_writes > 0 &&
+             shard->queued_bytes + write->bytes > CAIRN_WRITE_QUEUE_BYTES_MAX)
+        code = cairn_fail(&write->error, CAIRN_EOVERLOADED,
+                          "shard s%u has %llu bytes of writes waiting; retry later", shard->id,
+                          (unsigned long long)shard->queued_bytes);
+    if (code == 0) {
+        bool was_empty = shard->queue_head == NULL;
+        *shard->queue_tail = write;
+        shard->queue_tail = &write->next;
+        shard->queued_writes++;
+        shard->queued_bytes += write->bytes;
+        if (was_empty)
+            pthread_cond_signal(&shard->queue_filled);
+    }
+    pthread_mutex_unlock(&shard->queue_lock);
+    return code;
+}
+
+int cairn_shard_get(struct cairn_shard *shard, uint32_t collection, struct cairn_str key,
+                    struct cairn_row_pin *out, struct cairn_error *err)
+{
+    return cairn_rowstore_get(shard->rows, collection, key, out, err);
+}
+
+int cairn_shard_get_vector(struct cairn_shard *shard, uint32_t collection, struct cairn_str key,
+                           struct cairn_str vector, float *out, uint32_t dim,
+                           struct cairn_error *err)
+{
+    return cairn_rowstore_get_vector(shard->rows, collection, key, vector, out, dim, err);
+}
+
+int cairn_shard_scan_open(struct cairn_shard *shard, uint32_t collection,
+                          struct cairn_str after_key, struct cairn_row_scan **out,
+                          struct cairn_error *err)
+{
+    return cairn_row_scan_open(shard->rows, collection, after_key, out, err);
+}
+
+void cairn_shard_counts(struct cairn_shard *shard, uint32_t collection,
+                        struct cairn_collection_counts *out)
+{
+    cairn_rowstore_counts(shard->rows, collection, out);
+}
+
+int cairn_shard_each_schema(struct cairn_shard *shard,
+                            int (*each)(void *arg, struct cairn_str schema_text), void *arg,
+                            struct cairn_error *err)
+{
+    return cairn_rowstore_each_schema(shard->rows, each, arg, err);
+}
+
+/* Collect the keys of matching rows for the index. One pass over the collection's rows. */
+static int fill_filter(struct cairn_shard *shard, uint32_t collection,
+                       const struct cairn_filter *filter, struct cairn_index_filter *keys,
+                       struct cairn_error *err)
+{
+    struct cairn_row_scan *scan = NULL;
+    int code = cairn_row_scan_open(shard->rows, collection, (struct cairn_str){0}, &scan, err);
+    int64_t now_us = shard->io->now_us(shard->io->context);
+    while (code == 0) {
+        struct cairn_str key;
+        struct cairn_row_view row;
+        code = cairn_row_scan_next(scan, &key, &row, err);
+        if (code == 0 && cairn_filter_match(filter, &row, now_us))
+            cairn_index_filter_add(keys, key);
+    }
+    cairn_row_scan_close(&scan);
+    return code == CAIRN_EEND ? 0 : code;
+}
+
+int cairn_shard_search(struct cairn_shard *shard, uint32_t collection, struct cairn_str vector,
+                       const struct cairn_index_search *search, const struct cairn_filter *filter,
+                       struct cairn_arena *arena, struct cairn_index_hit *hits,
+                       uint32_t *hits_count, struct cairn_error *err)
+{
+    *hits_count = 0;
+    struct shard_vector *field = shard_vector_find(shard, collection, vector);
+    if (field == NULL)
+        return cairn_fail(err, CAIRN_ENOVECTOR, "the collection has no vector named %.*s",
+                          CAIRN_STR_ARG(vector));
+    struct cairn_index_search asked = *search;
+    struct cairn_index_filter *keys = NULL;
+    int code = 0;
+    if (filter != NULL) {
+        keys = cairn_index_filter_new(field->index);
+        code = fill_filter(shard, collection, filter, keys, err);
+        asked.filter = keys;
+    }
+    if (code == 0)
+        code = cairn_index_search(field->index, &asked, arena, hits, hits_count, err);
+    cairn_index_filter_free(&keys);
+    shard_vector_release(field);
+    return code;
+}
+
+int cairn_shard_index_stats(struct cairn_shard *shard, uint32_t collection, struct cairn_str vector,
+                            struct cairn_index_stats *out)
+{
+    struct shard_vector *field = shard_vector_find(shard, collection, vector);
+    if (field == NULL)
+        return CAIRN_ENOVECTOR;
+    cairn_index_stats(field->index, out);
+    shard_vector_release(field);
+    return 0;
+}
+
+uint64_t cairn_shard_applied(const struct cairn_shard *shard)
+{
+    return atomic_load_explicit(&shard->applied, memory_order_acquire);
+}
+
+int cairn_shard_wait(struct cairn_shard *shard, uint64_t offset, uint64_t deadline_us)
+{
+    if (cairn_shard_applied(shard) >= offset)
+        return 0;
+    struct timespec deadline = {.tv_sec = (time_t)(deadline_us / 1000000),
+                                .tv_nsec = (long)(deadline_us % 1000000) * 1000};
+    int timed_out = 0;
+    pthread_mutex_lock(&shard->state_lock);
+    shard->waiters++;
+    while (cairn_shard_applied(shard) < offset && timed_out == 0)
+        timed_out = pthread_cond_timedwait(&shard->applied_changed, &shard->state_lock, &deadline);
+    shard->waiters--;
+    pthread_mutex_unlock(&shard->state_lock);
+    return cairn_shard_applied(shard) >= offset ? 0 : CAIRN_EPOSITION;
+}
+
+enum cairn_shard_state cairn_shard_state(struct cairn_shard *shard, char *reason)
+{
+    pthread_mutex_lock(&shard->state_lock);
+    enum cairn_shard_state state = (enum cairn_shard_state)atomic_load(&shard->state);
+    if (reason != NULL)
+        memcpy(reason, shard->reason, sizeof shard->reason);
+    pthread_mutex_unlock(&shard->state_lock);
+    return state;
+}

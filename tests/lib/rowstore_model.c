@@ -1,0 +1,422 @@
+#include "tests/lib/rowstore_model.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/schema.h"
+#include "tests/lib/testing.h"
+
+#define KEY(text)                                                                                  \
+    {                                                                                              \
+        text, sizeof(text) - 1                                                                     \
+    }
+
+const struct cairn_str model_keys[MODEL_KEYS] = {
+    KEY("\0"),     KEY("\0\0"),     KEY("\0\x01"),       KEY("\x01"),
+    KEY("a"),      KEY("a\0"),      KEY("a\0a"),         KEY("a\x01"),
+    KEY("aa"),     KEY("b"),        KEY("b/1"),          KEY("b/10"),
+    KEY("b/2"),    KEY("key-01"),   KEY("key-02"),       KEY("key-03"),
+    KEY("key-04"), KEY("u"),        KEY("u1"),           KEY("u2"),
+    KEY("\x7f"),   KEY("\xc3\xa9"), KEY("\xe2\x82\xac"), KEY("\xf0\x9f\x98\x80")};
+const struct cairn_str model_vectors[2] = {KEY("v"), KEY("w")};
+static const struct cairn_str feature_names[] = {KEY("a"), KEY("b"), KEY("c"), KEY("d"), KEY("v")};
+static const struct cairn_str routes[] = {KEY("r1"), KEY("r2"), KEY("u1")};
+static const char *const collection_names[] = {"c0", "c1", "c2"};
+
+static uint32_t below(uint64_t *random, uint32_t bound)
+{
+    return (uint32_t)cairn_test_random_below(random, bound);
+}
+
+void model_init(struct model *model)
+{
+    *model = (struct model){.encoder = cairn_encoder_new(), .next_id = 1};
+}
+
+void model_release(struct model *model)
+{
+    cairn_arena_release(&model->arena);
+    cairn_encoder_free(&model->encoder);
+    free(model->records);
+    free(model->entities);
+    free(model->dropped);
+}
+
+static struct cairn_log_record *add_record(struct model *model, uint8_t kind, uint32_t collection,
+                                           int64_t ingest_time_us, struct cairn_str payload)
+{
+    if (model->count == model->capacity) {
+        model->capacity = model->capacity * 2 + 64;
+        model->records = cairn_realloc(model->records, model->capacity * sizeof(*model->records));
+        model->entities =
+            cairn_realloc(model->entities, model->capacity * sizeof(*model->entities));
+        model->dropped = cairn_realloc(model->dropped, model->capacity * sizeof(*model->dropped));
+    }
+    uint32_t at = model->count++;
+    model->entities[at] = (struct cairn_entity){0};
+    model->dropped[at] = 0;
+    model->records[at] =
+        (struct cairn_log_record){.offset = at + 1,
+                                  .ingest_time_us = ingest_time_us,
+                                  .collection = collection,
+                                  .kind = kind,
+                                  .payload = cairn_arena_dup(&model->arena, payload)};
+    return &model->records[at];
+}
+
+static void encode_schema(struct cairn_str name, uint32_t id, uint64_t version, bool dropped,
+                          struct cairn_buf *text)
+{
+    struct cairn_json_parser *parser = cairn_json_parser_new();
+    struct cairn_json body;
+    const struct cairn_schema *schema = NULL;
+    int code = cairn_json_parse(parser, CAIRN_STR_LITERAL("{}"), &body, NULL);
+    if (code == 0)
+        code = cairn_schema_parse(name, body, &schema, NULL);
+    assert(code == 0);
+    const struct cairn_schema *identified =
+        cairn_schema_with_identity(schema, id, version, 0, dropped);
+    cairn_schema_encode(identified, text);
+    cairn_schema_unref(identified);
+    cairn_schema_unref(schema);
+    cairn_json_parser_free(&parser);
+}
+
+void model_add_schema(struct model *model, uint32_t number, uint32_t id, bool dropped)
+{
+    struct cairn_buf text = {0};
+    encode_schema(cairn_str_from(collection_names[number]), id, ++model->schema_versions[number],
+                  dropped, &text);
+    add_record(model, CAIRN_RECORD_SCHEMA, id, model->count / 40,
+               (struct cairn_str){text.data, (uint32_t)text.len});
+    cairn_buf_release(&text);
+    if (dropped)
+        model->dropped[model->count - 1] = id;
+    model->collection_ids[number] = dropped ? 0 : id;
+}
+
+void model_add_entity(struct model *model, uint32_t collection, int64_t ingest_time_us,
+                      const struct cairn_entity *entity)
+{
+    add_record(model, CAIRN_RECORD_ENTITY, collection, ingest_time_us,
+               cairn_entity_encode(model->encoder, entity));
+    struct cairn_entity *kept = &model->entities[model->count - 1];
+    *kept = *entity;
+    if (kept->event_time_us == CAIRN_TIME_NONE)
+        kept->event_time_us = ingest_time_us;
+}
+
+static struct cairn_value random_value(uint64_t *random)
+{
+    static const char *const texts[] = {"", "x", "long enough to matter"};
+    switch (below(random, 4)) {
+    case 0:
+        return (struct cairn_value){.type = CAIRN_TYPE_NULL};
+    case 1:
+        return (struct cairn_value){.type = CAIRN_TYPE_INT64, .as.i64 = below(random, 3)};
+    case 2:
+        return (struct cairn_value){.type = CAIRN_TYPE_FLOAT64, .as.f64 = below(random, 2)};
+    default: {
+        const char *text = texts[below(random, 3)];
+        return (struct cairn_value){.type = CAIRN_TYPE_STRING,
+                                    .len = (uint32_t)strlen(text),
+                                    .as.bytes = (const uint8_t *)text};
+    }
+    }
+}
+
+static void random_cells(struct model *model, uint64_t *random, struct cairn_entity *entity)
+{
+    struct cairn_feature *features = cairn_arena_alloc(&model->arena, 5 * sizeof(*features));
+    struct cairn_vector *vectors = cairn_arena_alloc(&model->arena, 2 * sizeof(*vectors));
+    uint32_t first = below(random, 5); /* so that names come unsorted, too */
+    for (uint32_t i = 0; i < 5; i++) {
+        if (below(random, 3) == 0)
+            features[entity->features_count++] =
+                (struct cairn_feature){feature_names[(first + i) % 5], random_value(random)};
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        if (below(random, 4) != 0)
+            continue;
+        uint32_t dim = 1 + below(random, 2) * 2;
+        float *f32 = cairn_arena_alloc(&model->arena, dim * sizeof(*f32));
+        for (uint32_t d = 0; d < dim; d++)
+            f32[d] = (float)below(random, 2);
+        bool removal = below(random, 4) == 0;
+        vectors[entity->vectors_count++] = (struct cairn_vector){
+            model_vectors[(first + i) % 2], removal ? NULL : f32, removal ? 0 : dim};
+    }
+    entity->features = features;
+    entity->vectors = vectors;
+}
+
+static void random_entity(struct model *model, uint64_t *random, struct cairn_entity *entity)
+{
+    static const struct cairn_str sources[] = {KEY(""), KEY("s3://bucket/file")};
+    uint32_t op = below(random, 8);
+    *entity = (struct cairn_entity){
+        .key = model_keys[below(random, MODEL_KEYS)],
+        .event_time_us = below(random, 4) == 0 ? CAIRN_TIME_NONE : (int64_t)below(random, 40) - 10,
+        .op = op == 0   ? CAIRN_OP_DELETE
+              : op == 1 ? CAIRN_OP_REPLACE
+                        : CAIRN_OP_PATCH,
+        .provenance = {.source = sources[below(random, 2)]},
+        .if_offset = CAIRN_OFFSET_NONE};
+    if (below(random, 4) == 0)
+        entity->route = routes[below(random, 3)];
+    if (entity->op != CAIRN_OP_DELETE)
+        random_cells(model, random, entity);
+}
+
+void model_add_random(struct model *model, uint64_t *random)
+{
+    uint32_t number = below(random, 3);
+    if (model->collection_ids[number] == 0) {
+        model_add_schema(model, number, model->next_id++, false);
+        return;
+    }
+    uint32_t collection = model->collection_ids[number];
+    if (below(random, 500) == 0) {
+        model_add_schema(model, number, collection, true);
+        return;
+    }
+    if (below(random, 300) == 0) { /* evolved */
+        model_add_schema(model, number, collection, false);
+        return;
+    }
+    struct cairn_entity entity;
+    int64_t ingest_time_us = model->count / 40;
+    uint32_t again = below(random, model->count);
+    /* Records of a collection that is gone: its writers may not know yet. */
+    if (below(random, 100) == 0)
+        collection = 1 + below(random, model->next_id - 1);
+    if (below(random, 6) == 0 && model->records[again].kind == CAIRN_RECORD_ENTITY) {
+        entity = model->entities[again];
+        collection = model->records[again].collection;
+    } else {
+        random_entity(model, random, &entity);
+    }
+    model_add_entity(model, collection, ingest_time_us, &entity);
+}
+
+static bool newer(const struct cairn_stamp *a, const struct cairn_stamp *b)
+{
+    if (b->offset == 0 || a->offset == 0)
+        return a->offset != 0;
+    return a->event_time_us != b->event_time_us ? a->event_time_us > b->event_time_us
+                                                : a->offset > b->offset;
+}
+
+static struct cairn_stamp stamp_of(const struct model *model, uint32_t at)
+{
+    return (struct cairn_stamp){model->entities[at].event_time_us,
+                                model->records[at].ingest_time_us, model->records[at].offset};
+}
+
+bool model_is_dropped(const struct model *model, uint32_t collection, uint64_t offset)
+{
+    for (uint32_t i = 0; i < offset; i++) {
+        if (model->dropped[i] == collection)
+            return true;
+    }
+    return false;
+}
+
+static bool is_about(const struct model *model, uint32_t at, uint32_t collection,
+                     struct cairn_str key)
+{
+    return model->records[at].kind == CAIRN_RECORD_ENTITY &&
+           model->records[at].collection == collection &&
+           cairn_str_eq(model->entities[at].key, key);
+}
+
+static struct cairn_row_cell *find_cell(struct model_row *row, bool is_vector,
+                                        struct cairn_str name)
+{
+    for (uint32_t i = 0; i < row->cells_count; i++) {
+        struct cairn_row_cell *cell = &row->cells[i];
+        if ((cell->value.type == CAIRN_TYPE_VECTOR) == is_vector && cairn_str_eq(cell->name, name))
+            return cell;
+    }
+    return NULL;
+}
+
+const struct cairn_row_cell *model_cell(const struct model_row *row, bool is_vector,
+                                        struct cairn_str name)
+{
+    struct model_row *mutable = (struct model_row *)(uintptr_t)row;
+    return find_cell(mutable, is_vector, name);
+}
+
+static uint32_t own_count(const struct cairn_entity *entity)
+{
+    return entity->op == CAIRN_OP_DELETE ? 0 : entity->features_count + entity->vectors_count;
+}
+
+static struct cairn_row_cell own_cell(const struct cairn_entity *entity, uint32_t at)
+{
+    if (at < entity->features_count)
+        return (struct cairn_row_cell){.name = entity->features[at].name,
+                                       .value = entity->features[at].value};
+    const struct cairn_vector *vector = &entity->vectors[at - entity->features_count];
+    return (struct cairn_row_cell){.name = vector->name,
+                                   .value = {.type = CAIRN_TYPE_VECTOR,
+                                             .len = vector->f32 != NULL ? vector->dim : 0,
+                                             .as.bytes = (const uint8_t *)vector->f32}};
+}
+
+static bool same_content(const struct cairn_value *a, const struct cairn_value *b)
+{
+    if (a->type != CAIRN_TYPE_VECTOR || b->type != CAIRN_TYPE_VECTOR)
+        return cairn_value_eq(a, b);
+    return a->len == b->len &&
+           (a->len == 0 || memcmp(a->as.bytes, b->as.bytes, a->len * sizeof(float)) == 0);
+}
+
+/* The newest stamp of each kind of event. */
+static void find_stamps(const struct model *model, uint32_t collection, struct cairn_str key,
+                        uint64_t offset, struct model_row *row)
+{
+    struct cairn_stamp deleted = {0};
+    for (uint32_t i = 0; i < offset; i++) {
+        if (!is_about(model, i, collection, key))
+            continue;
+        struct cairn_stamp stamp = stamp_of(model, i);
+        const struct cairn_entity *entity = &model->entities[i];
+        row->newest = stamp;
+        if (entity->op != CAIRN_OP_PATCH && newer(&stamp, &row->tombstone))
+            row->tombstone = stamp;
+        if (entity->op == CAIRN_OP_DELETE && newer(&stamp, &deleted))
+            deleted = stamp;
+        if (entity->op != CAIRN_OP_DELETE && newer(&stamp, &row->written)) {
+            row->written = stamp;
+            row->route =
+                cairn_str_eq(entity->route, entity->key) ? (struct cairn_str){0} : entity->route;
+        }
+    }
+    row->exists = newer(&row->written, &deleted);
+}
+
+void model_row(const struct model *model, uint32_t collection, struct cairn_str key,
+               uint64_t offset, struct model_row *out)
+{
+    *out = (struct model_row){0};
+    if (model_is_dropped(model, collection, offset))
+        return;
+    find_stamps(model, collection, key, offset, out);
+    for (uint32_t i = 0; i < offset; i++) {
+        struct cairn_stamp stamp = stamp_of(model, i);
+        if (!is_about(model, i, collection, key) || newer(&out->tombstone, &stamp))
+            continue;
+        for (uint32_t j = 0; j < own_count(&model->entities[i]); j++) {
+            struct cairn_row_cell own = own_cell(&model->entities[i], j);
+            own.stamp = stamp;
+            struct cairn_row_cell *cell =
+                find_cell(out, own.value.type == CAIRN_TYPE_VECTOR, own.name);
+            if (cell == NULL) {
+                assert(out->cells_count < MODEL_CELLS_MAX);
+                out->cells[out->cells_count++] = own;
+            } else if (newer(&stamp, &cell->stamp)) {
+                *cell = own;
+            }
+        }
+    }
+}
+
+bool model_says(const struct model *model, uint64_t offset, uint32_t collection,
+                struct cairn_str key, const struct cairn_row_cell *cell)
+{
+    if (offset == 0 || offset > model->count)
+        return false;
+    uint32_t at = (uint32_t)offset - 1;
+    if (!is_about(model, at, collection, key) ||
+        model->entities[at].event_time_us != cell->stamp.event_time_us)
+        return false;
+    for (uint32_t i = 0; i < own_count(&model->entities[at]); i++) {
+        struct cairn_row_cell own = own_cell(&model->entities[at], i);
+        if (cairn_str_eq(own.name, cell->name) && same_content(&own.value, &cell->value))
+            return true;
+    }
+    return false;
+}
+
+static enum cairn_write_status empty_status(const struct cairn_entity *entity,
+                                            const struct model_row *before,
+                                            const struct model_row *after, uint32_t hidden)
+{
+    if (after->tombstone.offset != 0 && after->tombstone.event_time_us > entity->event_time_us)
+        return CAIRN_WRITE_SUPERSEDED;
+    if (!before->exists)
+        return CAIRN_WRITE_APPLIED;
+    if (entity->op == CAIRN_OP_REPLACE && after->cells_count > 0)
+        return hidden > 0 ? CAIRN_WRITE_PARTIAL : CAIRN_WRITE_SUPERSEDED;
+    if (hidden > 0)
+        return CAIRN_WRITE_APPLIED;
+    if (after->written.event_time_us > entity->event_time_us)
+        return CAIRN_WRITE_SUPERSEDED;
+    bool replaced_before =
+        before->tombstone.offset != 0 && before->tombstone.event_time_us == entity->event_time_us;
+    bool repeats = before->written.event_time_us == entity->event_time_us &&
+                   cairn_str_eq(before->route, after->route) &&
+                   (entity->op == CAIRN_OP_PATCH || replaced_before);
+    return repeats ? CAIRN_WRITE_UNCHANGED : CAIRN_WRITE_APPLIED;
+}
+
+static enum cairn_write_status cells_status(const struct cairn_entity *entity, uint64_t offset,
+                                            const struct model_row *before,
+                                            const struct model_row *after, uint32_t hidden)
+{
+    uint32_t won = 0, lost = 0, count = own_count(entity);
+    for (uint32_t i = 0; i < count; i++) {
+        struct cairn_row_cell own = own_cell(entity, i);
+        bool is_vector = own.value.type == CAIRN_TYPE_VECTOR;
+        const struct cairn_row_cell *now = model_cell(after, is_vector, own.name);
+        const struct cairn_row_cell *then = model_cell(before, is_vector, own.name);
+        if (now == NULL || now->stamp.offset != offset)
+            lost++;
+        else if (then == NULL || then->stamp.event_time_us != entity->event_time_us ||
+                 !same_content(&then->value, &own.value))
+            won++;
+    }
+    if (lost == count)
+        return hidden > 0 ? CAIRN_WRITE_PARTIAL : CAIRN_WRITE_SUPERSEDED;
+    bool cleared_later =
+        entity->op == CAIRN_OP_REPLACE &&
+        (before->tombstone.offset == 0 || before->tombstone.event_time_us < entity->event_time_us);
+    bool changed = won > 0 || hidden > 0 || cleared_later || !before->exists ||
+                   !cairn_str_eq(before->route, after->route);
+    if (!changed)
+        return CAIRN_WRITE_UNCHANGED;
+    return lost > 0 ? CAIRN_WRITE_PARTIAL : CAIRN_WRITE_APPLIED;
+}
+
+enum cairn_write_status model_status(const struct model *model, uint64_t offset, bool *existed)
+{
+    uint32_t at = (uint32_t)offset - 1;
+    const struct cairn_entity *entity = &model->entities[at];
+    uint32_t collection = model->records[at].collection;
+    struct model_row before, after;
+    *existed = false;
+    if (model->records[at].kind == CAIRN_RECORD_SCHEMA)
+        return CAIRN_WRITE_APPLIED;
+    if (model_is_dropped(model, collection, offset))
+        return CAIRN_WRITE_UNCHANGED;
+    model_row(model, collection, entity->key, offset - 1, &before);
+    model_row(model, collection, entity->key, offset, &after);
+    *existed = before.exists;
+    uint32_t hidden = 0;
+    for (uint32_t i = 0; i < before.cells_count; i++) {
+        const struct cairn_row_cell *cell = &before.cells[i];
+        hidden += model_cell(&after, cell->value.type == CAIRN_TYPE_VECTOR, cell->name) == NULL;
+    }
+    if (entity->op == CAIRN_OP_DELETE) {
+        if (!before.exists)
+            return CAIRN_WRITE_UNCHANGED;
+        if (!after.exists)
+            return CAIRN_WRITE_APPLIED;
+        return hidden > 0 ? CAIRN_WRITE_PARTIAL : CAIRN_WRITE_SUPERSEDED;
+    }
+    if (own_count(entity) == 0)
+        return empty_status(entity, &before, &after, hidden);
+    return cells_status(entity, offset, &before, &after, hidden);
+}

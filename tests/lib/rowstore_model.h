@@ -1,0 +1,62 @@
+/* A naive row store for tests: it keeps every event and works each row out from scratch, straight
+ * from the definitions, whatever the order of event times; and random events to feed it with. */
+#ifndef CAIRN_TESTS_ROWSTORE_MODEL_H
+#define CAIRN_TESTS_ROWSTORE_MODEL_H
+
+#include "base/record.h"
+#include "base/wire.h"
+#include "featurestore/log.h"
+
+/* Everything that was ever logged. Offsets are 1, 2, … in order. */
+struct model {
+    struct cairn_arena arena;
+    struct cairn_encoder *encoder;
+    struct cairn_log_record *records;
+    struct cairn_entity *entities; /* of entity records, with the event time resolved */
+    uint32_t *dropped;             /* collection id that a record drops; 0: none */
+    uint32_t count, capacity;
+    uint32_t collection_ids[3]; /* now alive, of the collections "c0", "c1", "c2" */
+    uint64_t schema_versions[3];
+    uint32_t next_id;
+};
+
+void model_init(struct model *model);
+void model_release(struct model *model);
+
+void model_add_schema(struct model *model, uint32_t number, uint32_t id, bool dropped);
+void model_add_entity(struct model *model, uint32_t collection, int64_t ingest_time_us,
+                      const struct cairn_entity *entity);
+/* A random event (`random` is the state of cairn_test_random): patches, replaces, deletes, late ones, repeated ones; a few collections that are
+ * now and then dropped and created anew. */
+void model_add_random(struct model *model, uint64_t *random);
+
+/* Keys and vector names that random events use. */
+#define MODEL_KEYS 24
+extern const struct cairn_str model_keys[MODEL_KEYS]; /* in byte order */
+extern const struct cairn_str model_vectors[2];
+
+#define MODEL_CELLS_MAX 64
+struct model_row {
+    bool exists;
+    struct cairn_row_cell cells[MODEL_CELLS_MAX]; /* of vectors, as.bytes are the floats */
+    uint32_t cells_count;
+    struct cairn_stamp tombstone; /* offset 0: never */
+    struct cairn_stamp written;   /* newest patch or replace */
+    struct cairn_stamp newest;    /* of the last record */
+    struct cairn_str route;
+};
+
+/* The row after all records up to `offset`. */
+void model_row(const struct model *model, uint32_t collection, struct cairn_str key,
+               uint64_t offset, struct model_row *out);
+/* What the record at `offset` did. */
+enum cairn_write_status model_status(const struct model *model, uint64_t offset, bool *existed);
+/* Whether the record at `offset` says the same of the cell as `cell` does: it is about this key, of
+ * the same event time and content. */
+bool model_says(const struct model *model, uint64_t offset, uint32_t collection,
+                struct cairn_str key, const struct cairn_row_cell *cell);
+const struct cairn_row_cell *model_cell(const struct model_row *row, bool is_vector,
+                                        struct cairn_str name);
+bool model_is_dropped(const struct model *model, uint32_t collection, uint64_t offset);
+
+#endif
