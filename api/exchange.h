@@ -117,7 +117,6 @@ struct cairn_block {
     struct cairn_buf out;
     void (*finish)(struct cairn_block *block); /* set by the handler */
     void *handler_state;
-    struct cairn_block *next; /* the core's */
 };
 void cairn_block_done(struct cairn_block *block);
 

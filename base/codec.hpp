@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <vector>
 
 /* Generated and library code does not hold to our warnings. */
@@ -94,6 +95,12 @@ inline cairn_value unpack(uint8_t type, uint64_t bits, uint32_t length, const ui
     return value;
 }
 
+/* Strings into an array in the arena; NULL for none. */
+const cairn_str *open_strings(const Strings *texts, cairn_arena *arena);
+
+/* Check that cell `i` can be opened: its bytes lie in the heap, a scalar is one. */
+int check_cell(const fb::Cell &cell, uint32_t i, size_t heap_bytes, cairn_error *err);
+
 } // namespace cairn
 
 /* One buffer is built at a time. Memory is kept from one to the next up to KEEP_BYTES of buffer. */
@@ -113,8 +120,14 @@ struct cairn_encoder {
     uint8_t meta = 0;
     std::vector<flatbuffers::Offset<cairn::fb::EntityResult>> results;
     std::vector<flatbuffers::Offset<cairn::fb::SearchHits>> queries;
-    flatbuffers::Offset<cairn::Strings> previous_names;
-    std::vector<cairn::StringOffset> previous_name_offsets;
+    std::vector<cairn::fb::WriteResult> write_results;
+    flatbuffers::Offset<cairn::Strings> shared_names; /* of the entity added before */
+    std::string shared_text;                          /* and the text of those names */
+    std::vector<uint32_t> shared_lengths;
+
+    /* Requests (wire_client.cpp). */
+    std::vector<flatbuffers::Offset<cairn::fb::EntityBytes>> entities;
+    std::vector<flatbuffers::Offset<cairn::fb::Search>> searches;
 
     void begin();
     cairn::StringOffset string(cairn_str text)

@@ -94,7 +94,7 @@ static int check_distinct(const void *first, size_t stride, uint32_t count, cons
 }
 
 /* Two floats at a time: adding one to an exponent of all ones carries into the sign's place. */
-static bool f32_finite(const float *f32, uint32_t count)
+bool cairn_f32_finite(const float *f32, uint32_t count)
 {
     uint64_t carries = 0;
     uint32_t i = 0;
@@ -211,7 +211,7 @@ static int check_components(const struct cairn_vector *vector, struct cairn_erro
     if (vector->dim == 0 || vector->dim > CAIRN_DIM_MAX)
         return cairn_fail(err, CAIRN_EDIMENSION, "vectors.%.*s: dimension %u is not in 1..%u",
                           CAIRN_STR_ARG(vector->name), vector->dim, CAIRN_DIM_MAX);
-    if (!f32_finite(vector->f32, vector->dim))
+    if (!cairn_f32_finite(vector->f32, vector->dim))
         return cairn_fail(err, CAIRN_ENUMBER, "vectors.%.*s: a component is not finite",
                           CAIRN_STR_ARG(vector->name));
     return 0;

@@ -21,10 +21,12 @@
 #define CAIRN_K_MAX                 10000u
 #define CAIRN_SEARCH_HITS_MAX       (1u << 20) /* sum of k over one batch search */
 #define CAIRN_SEARCH_EFFORT_MAX     65536u     /* ef and nprobe of one search */
+#define CAIRN_EF_MAX                10000u
+#define CAIRN_NPROBE_MAX            65536u
 #define CAIRN_SCROLL_LIMIT_MAX      10000u
 #define CAIRN_DELETE_MATCHES_MAX    100000u /* entities of one delete by filter */
 #define CAIRN_FILTER_NODES_MAX      1024u
-#define CAIRN_FILTER_DEPTH_MAX      16u
+#define CAIRN_FILTER_DEPTH_MAX      12u /* each level takes two of JSON's */
 #define CAIRN_JSON_DEPTH_MAX        32u
 #define CAIRN_BODY_BYTES_MAX        (64u << 20) /* JSON and FlatBuffers bodies */
 #define CAIRN_NDJSON_LINE_BYTES_MAX (8u << 20)

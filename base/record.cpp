@@ -16,33 +16,6 @@ int refuse(cairn_error *err, const char *text)
     return cairn_fail(err, CAIRN_EBODY, "%s", text);
 }
 
-const cairn_str *open_strings(const cairn::Strings *texts, cairn_arena *arena)
-{
-    if (!texts || texts->size() == 0)
-        return nullptr;
-    auto *out =
-        static_cast<cairn_str *>(cairn_arena_alloc(arena, texts->size() * sizeof(cairn_str)));
-    for (flatbuffers::uoffset_t i = 0; i < texts->size(); i++)
-        out[i] = cairn::view(texts->Get(i));
-    return out;
-}
-
-/* Check that cell `i` can be opened at all; cairn_entity_check does the rest. */
-int check_cell(const fb::Cell &cell, uint32_t i, size_t heap_bytes, cairn_error *err)
-{
-    if (cairn::in_heap(cell.type())) {
-        if (cell.value() > heap_bytes || cell.length() > heap_bytes - cell.value())
-            return cairn_fail(
-                err, CAIRN_EBODY, "cells[%u]: bytes %llu + %u lie outside the heap of %zu", i,
-                static_cast<unsigned long long>(cell.value()), cell.length(), heap_bytes);
-    } else if (cell.length() != 0) {
-        return cairn_fail(err, CAIRN_EBODY, "cells[%u]: length of a scalar must be 0", i);
-    } else if (cell.type() == CAIRN_TYPE_BOOL && cell.value() > 1) {
-        return cairn_fail(err, CAIRN_EBODY, "cells[%u]: a bool must be 0 or 1", i);
-    }
-    return 0;
-}
-
 int open_features(const fb::Entity *entity, cairn_arena *arena, cairn_entity *out, cairn_error *err)
 {
     uint32_t count = entity->cells() ? entity->cells()->size() : 0;
@@ -63,7 +36,7 @@ int open_features(const fb::Entity *entity, cairn_arena *arena, cairn_entity *ou
         static_cast<cairn_feature *>(cairn_arena_alloc(arena, count * sizeof(cairn_feature)));
     for (uint32_t i = 0; i < count; i++) {
         const fb::Cell &cell = *entity->cells()->Get(i);
-        int code = check_cell(cell, i, heap_bytes, err);
+        int code = cairn::check_cell(cell, i, heap_bytes, err);
         if (code != 0)
             return code;
         features[i].name = cairn::view(entity->names()->Get(i));
@@ -107,12 +80,38 @@ int open_provenance(const fb::Entity *entity, cairn_arena *arena, cairn_entity *
                           CAIRN_PROVENANCE_INPUTS_MAX);
     out->provenance.source = cairn::view(provenance->source());
     out->provenance.producer = cairn::view(provenance->producer());
-    out->provenance.inputs = open_strings(provenance->inputs(), arena);
+    out->provenance.inputs = cairn::open_strings(provenance->inputs(), arena);
     out->provenance.inputs_count = count;
     return 0;
 }
 
 } // namespace
+
+const cairn_str *cairn::open_strings(const Strings *texts, cairn_arena *arena)
+{
+    if (!texts || texts->size() == 0)
+        return nullptr;
+    auto *out =
+        static_cast<cairn_str *>(cairn_arena_alloc(arena, texts->size() * sizeof(cairn_str)));
+    for (flatbuffers::uoffset_t i = 0; i < texts->size(); i++)
+        out[i] = view(texts->Get(i));
+    return out;
+}
+
+int cairn::check_cell(const fb::Cell &cell, uint32_t i, size_t heap_bytes, cairn_error *err)
+{
+    if (cairn::in_heap(cell.type())) {
+        if (cell.value() > heap_bytes || cell.length() > heap_bytes - cell.value())
+            return cairn_fail(
+                err, CAIRN_EBODY, "cells[%u]: bytes %llu + %u lie outside the heap of %zu", i,
+                static_cast<unsigned long long>(cell.value()), cell.length(), heap_bytes);
+    } else if (cell.length() != 0) {
+        return cairn_fail(err, CAIRN_EBODY, "cells[%u]: length of a scalar must be 0", i);
+    } else if (cell.type() == CAIRN_TYPE_BOOL && cell.value() > 1) {
+        return cairn_fail(err, CAIRN_EBODY, "cells[%u]: a bool must be 0 or 1", i);
+    }
+    return 0;
+}
 
 void cairn_encoder::begin()
 {

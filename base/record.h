@@ -57,6 +57,9 @@ struct cairn_encoder;
 struct cairn_encoder *cairn_encoder_new(void);
 void cairn_encoder_free(struct cairn_encoder **encoder);
 
+/* Whether no component is a NaN or an infinity. */
+bool cairn_f32_finite(const float *f32, uint32_t count);
+
 /* Whether an entity is within every limit that decode enforces: key, names, strings and values,
  * their sum, provenance. An entity that passes encodes to bytes that decode accepts, so call it
  * before encoding what came from outside. The code names the kind of fault (CAIRN_EKEY,

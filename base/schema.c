@@ -4,11 +4,12 @@
 
 const struct cairn_index_setting cairn_index_settings[CAIRN_INDEX_SETTINGS] = {
     {"lists", offsetof(struct cairn_index_params, lists), 1, 65536, true, CAIRN_INDEX_IVF},
-    {"nprobe", offsetof(struct cairn_index_params, nprobe), 1, 65536, true, CAIRN_INDEX_IVF},
+    {"nprobe", offsetof(struct cairn_index_params, nprobe), 1, CAIRN_NPROBE_MAX, true,
+     CAIRN_INDEX_IVF},
     {"m", offsetof(struct cairn_index_params, m), 4, 128, true, CAIRN_INDEX_GRAPH},
     {"ef_construction", offsetof(struct cairn_index_params, ef_construction), 8, 2048, true,
      CAIRN_INDEX_GRAPH},
-    {"ef", offsetof(struct cairn_index_params, ef), 1, 10000, true, CAIRN_INDEX_GRAPH},
+    {"ef", offsetof(struct cairn_index_params, ef), 1, CAIRN_EF_MAX, true, CAIRN_INDEX_GRAPH},
     {"pq_bytes", offsetof(struct cairn_index_params, pq_bytes), 1, CAIRN_DIM_MAX, false,
      CAIRN_INDEX_FLAT},
 };

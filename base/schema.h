@@ -38,6 +38,13 @@ struct cairn_feature_def {
     int64_t ttl_us; /* 0: none */
 };
 
+/* Whether a value said at event_time_us is too old now: its age is over the TTL. */
+static inline bool cairn_ttl_expired(int64_t ttl_us, int64_t event_time_us, int64_t now_us)
+{
+    int64_t end_us;
+    return ttl_us > 0 && !__builtin_add_overflow(event_time_us, ttl_us, &end_us) && now_us > end_us;
+}
+
 struct cairn_vector_def {
     struct cairn_str name;
     uint32_t dim;

@@ -23,10 +23,11 @@
 #define SLICE_RECORDS      511 /* two parts each, and one of padding: one call of pwritev */
 #define SLICE_PARTS        (2 * SLICE_RECORDS + 1)
 
+#define PADDING_BYTES 8
+
 /* A header in front of which the padding of the record before can be written with the same part. */
 struct header_slot {
-    uint8_t padding[8]; /* zero */
-    uint8_t header[CAIRN_LOG_RECORD_HEADER_BYTES];
+    uint8_t bytes[PADDING_BYTES + CAIRN_LOG_RECORD_HEADER_BYTES]; /* the first ones stay zero */
 };
 
 struct cairn_log_writer {
@@ -328,7 +329,7 @@ static int flush_slice(struct append *append, struct cairn_error *err)
     struct cairn_log_writer *writer = log->writer;
     if (append->padding > 0) {
         writer->parts[append->parts_count++] =
-            (struct iovec){writer->slots[0].padding, append->padding};
+            (struct iovec){writer->slots[0].bytes, append->padding};
         append->padding = 0;
     }
     int rc = write_parts(log->io, log->fd, writer->parts, append->parts_count, append->written);
@@ -368,9 +369,10 @@ static int add_record(struct append *append, const struct cairn_log_entry *entry
         .kind = entry->kind,
     };
     struct header_slot *slot = &writer->slots[append->slots_count++];
-    cairn_log_record_header_encode(&header, slot->header);
-    writer->parts[append->parts_count++] =
-        (struct iovec){slot->header - append->padding, sizeof(slot->header) + append->padding};
+    uint8_t *header_bytes = slot->bytes + PADDING_BYTES;
+    cairn_log_record_header_encode(&header, header_bytes);
+    writer->parts[append->parts_count++] = (struct iovec){
+        header_bytes - append->padding, CAIRN_LOG_RECORD_HEADER_BYTES + append->padding};
     if (entry->payload.len > 0) {
         union {
             const char *in;
@@ -383,7 +385,7 @@ static int add_record(struct append *append, const struct cairn_log_entry *entry
     append->end.last_at = append->end.byte;
     append->end.byte += bytes;
     append->end.offset++;
-    append->end.chain = cairn_log_chain_after(slot->header);
+    append->end.chain = cairn_log_chain_after(header_bytes);
     append->records++;
     return 0;
 }

@@ -1,9 +1,10 @@
 /* Check and repair, for a log that no process has open.
  *
  * Repair keeps the longest run of whole batches from the start and moves the rest into
- * `damaged-<time>/` beside them: whole segments by renaming them, last one first, and the end of
- * the last kept segment by copying it before it is cut. The durable mark goes last. A repair that
- * is interrupted therefore leaves a log that is damaged at the same place, and can be run again. */
+ * `damaged-<time>-<random>/` beside them: whole segments by renaming them, last one first, and the
+ * end of the last kept segment by copying it before it is cut. The durable mark goes last. A repair
+ * that is interrupted therefore leaves a log that is damaged at the same place, and can be run
+ * again. */
 #include "featurestore/log_internal.h"
 
 #include <errno.h>
@@ -92,7 +93,9 @@ static int make_aside(struct repair *repair, struct cairn_error *err)
 {
     const struct cairn_io *io = repair->io;
     const char *dir = repair->walk->dir;
-    snprintf(repair->name, sizeof(repair->name), "damaged-%" PRId64, io->now_us(io->context));
+    /* The random part keeps two repairs apart whatever the clock says: nothing is overwritten. */
+    snprintf(repair->name, sizeof(repair->name), "damaged-%" PRId64 "-%08" PRIx32,
+             io->now_us(io->context), (uint32_t)io->random(io->context));
     cairn_log_path(&repair->aside, dir, repair->name);
     int rc = io->mkdir(io->context, repair->aside.text);
     if (rc == 0) {

@@ -3,8 +3,8 @@
  * - No write-ahead log: the feature log is it. `atomic_flush` makes all families reach the disk in
  *   one step, so that what is found after a crash is the store as of one applied offset.
  * - The default family stays empty so that cairn_rowstore_flush can use it.
- * - Rows: small blocks with a hash index within and Bloom filters over blocks and memtable, for
- *   point reads and for the misses of new keys. LZ4 on all levels but the first two, which are
+ * - Rows: small blocks, and Bloom filters over files and memtable, for point reads and for the
+ *   misses of new keys. LZ4 on all levels but the first two, which are
  *   rewritten soon. Vectors: larger blocks, no compression, which floats do not repay.
  * - Everything is bounded: cache (indexes and filters live in it), memtables, open files, jobs,
  * log. The threads of background jobs are RocksDB's process-wide pool, shared by all stores. */
@@ -73,11 +73,6 @@ static void set_tables(rocksdb_options_t *options, enum rowstore_family family,
     if (family == FAMILY_ROWS || family == FAMILY_VECTORS)
         rocksdb_block_based_options_set_filter_policy(
             table, rocksdb_filterpolicy_create_bloom_full(BLOOM_BITS_PER_KEY));
-    if (family == FAMILY_ROWS) {
-        rocksdb_block_based_options_set_data_block_index_type(
-            table, rocksdb_block_based_table_data_block_index_type_binary_search_and_hash);
-        rocksdb_block_based_options_set_data_block_hash_ratio(table, 0.75);
-    }
     rocksdb_options_set_block_based_table_factory(options, table);
     rocksdb_block_based_options_destroy(table);
 }

@@ -20,7 +20,9 @@ void cairn_pending_begin(struct pending_rows *pending, uint32_t count)
     }
     if (pending->capacity < count) {
         free(pending->rows);
+        free(pending->sorted);
         pending->rows = cairn_malloc(count * sizeof(*pending->rows));
+        pending->sorted = cairn_malloc(count * sizeof(*pending->sorted));
         pending->capacity = count;
     }
     memset(pending->slots, 0, slots * sizeof(*pending->slots));
@@ -31,30 +33,40 @@ void cairn_pending_begin(struct pending_rows *pending, uint32_t count)
 void cairn_pending_release(struct pending_rows *pending)
 {
     free(pending->rows);
+    free(pending->sorted);
     free(pending->slots);
     *pending = (struct pending_rows){0};
 }
 
-uint32_t cairn_pending_find(struct pending_rows *pending, uint32_t collection,
-                            uint32_t collection_at, struct cairn_str key)
+struct pending_row *cairn_pending_find(struct pending_rows *pending, uint32_t collection,
+                                       uint32_t collection_at, struct cairn_str key)
 {
     uint64_t hash = cairn_hash64(key.ptr, key.len) + collection * UINT64_C(0x9E3779B97F4A7C15);
     uint32_t mask = pending->slots_count - 1;
-    for (uint32_t slot = (uint32_t)hash & mask;; slot = (slot + 1) & mask) {
-        if (pending->slots[slot] == 0) {
-            pending->rows[pending->count] =
-                (struct pending_row){.hash = hash,
-                                     .collection = collection,
-                                     .collection_at = collection_at,
-                                     .key = key,
-                                     .state = {.written_us = CAIRN_TIME_NONE}};
-            pending->slots[slot] = ++pending->count;
-            return pending->count - 1;
-        }
-        const struct pending_row *row = &pending->rows[pending->slots[slot] - 1];
+    uint32_t slot = (uint32_t)hash & mask;
+    for (; pending->slots[slot] != 0; slot = (slot + 1) & mask) {
+        struct pending_row *row = &pending->rows[pending->slots[slot] - 1];
         if (row->hash == hash && row->collection == collection && cairn_str_eq(row->key, key))
-            return pending->slots[slot] - 1;
+            return row;
     }
+    struct pending_row *row = &pending->rows[pending->count];
+    *row = (struct pending_row){.hash = hash,
+                                .collection = collection,
+                                .collection_at = collection_at,
+                                .key = key,
+                                .state = {.written_us = CAIRN_TIME_NONE}};
+    pending->slots[slot] = ++pending->count;
+    return row;
+}
+
+/* Stored keys sort by collection, then key (rowstore_key.h). */
+static int stored_order(const void *a, const void *b)
+{
+    const struct pending_row *left = *(struct pending_row *const *)a;
+    const struct pending_row *right = *(struct pending_row *const *)b;
+    if (left->collection != right->collection)
+        return left->collection < right->collection ? -1 : 1;
+    return cairn_str_cmp(left->key, right->key);
 }
 
 /* Take over a stored row: the bytes are copied, since what the apply hands out refers to them. */
@@ -85,22 +97,20 @@ static int open_row(struct pending_row *pending, const char *value, size_t len,
     return 0;
 }
 
-static int load_chunk(struct pending_rows *pending, struct cairn_rowstore *store,
-                      const uint32_t *numbers, uint32_t count, struct cairn_arena *arena,
-                      struct cairn_error *err)
+static int load_chunk(struct cairn_rowstore *store, struct pending_row **rows, uint32_t count,
+                      struct cairn_arena *arena, struct cairn_error *err)
 {
     const char *keys[LOAD_CHUNK];
     size_t lens[LOAD_CHUNK];
     rocksdb_pinnableslice_t *values[LOAD_CHUNK];
     char *texts[LOAD_CHUNK];
     for (uint32_t i = 0; i < count; i++) {
-        const struct pending_row *row = &pending->rows[numbers[i]];
-        uint8_t *key = cairn_arena_alloc(arena, 4u + 2u * row->key.len + 2u);
-        lens[i] = cairn_row_key_write(key, row->collection, row->key);
+        uint8_t *key = cairn_arena_alloc(arena, 4u + 2u * rows[i]->key.len + 2u);
+        lens[i] = cairn_row_key_write(key, rows[i]->collection, rows[i]->key);
         keys[i] = (const char *)key;
     }
     rocksdb_batched_multi_get_cf(store->db, store->read, store->families[FAMILY_ROWS], count, keys,
-                                 lens, values, texts, false);
+                                 lens, values, texts, true);
     int code = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (texts[i] != NULL && code == 0)
@@ -112,21 +122,31 @@ static int load_chunk(struct pending_rows *pending, struct cairn_rowstore *store
         size_t len;
         const char *value = rocksdb_pinnableslice_value(values[i], &len);
         if (code == 0)
-            code = open_row(&pending->rows[numbers[i]], value, len, arena, err);
+            code = open_row(rows[i], value, len, arena, err);
         rocksdb_pinnableslice_destroy(values[i]);
     }
     return code;
 }
 
 int cairn_pending_load(struct pending_rows *pending, struct cairn_rowstore *store,
-                       const uint32_t *numbers, uint32_t count, struct cairn_arena *arena,
-                       struct cairn_error *err)
+                       struct cairn_arena *arena, struct cairn_error *err)
 {
-    for (uint32_t at = 0; at < count; at += LOAD_CHUNK) {
-        uint32_t chunk = count - at < LOAD_CHUNK ? count - at : LOAD_CHUNK;
-        int code = load_chunk(pending, store, numbers + at, chunk, arena, err);
+    for (uint32_t i = 0; i < pending->count; i++)
+        pending->sorted[i] = &pending->rows[i];
+    if (pending->count > 1)
+        qsort(pending->sorted, pending->count, sizeof(struct pending_row *), stored_order);
+
+    struct pending_row *chunk[LOAD_CHUNK];
+    uint32_t chunk_count = 0;
+    for (uint32_t i = 0; i < pending->count; i++) {
+        if (pending->sorted[i]->may_be_stored)
+            chunk[chunk_count++] = pending->sorted[i];
+        if (chunk_count == 0 || (chunk_count < LOAD_CHUNK && i + 1 < pending->count))
+            continue;
+        int code = load_chunk(store, chunk, chunk_count, arena, err);
         if (code != 0)
             return code;
+        chunk_count = 0;
     }
     return 0;
 }

@@ -11,6 +11,7 @@ struct pending_row {
     uint32_t collection;    /* id */
     uint32_t collection_at; /* the apply's own number of it */
     struct cairn_str key;   /* in a record's payload */
+    bool may_be_stored;     /* worth a read */
     bool stored;            /* the store has this row already */
     struct cairn_row_state state;
 };
@@ -18,6 +19,7 @@ struct pending_row {
 /* {0} is empty. */
 struct pending_rows {
     struct pending_row *rows;
+    struct pending_row **sorted; /* by stored key, from cairn_pending_load on */
     uint32_t count, capacity;
     uint32_t *slots;      /* open addressing; a row's number + 1, or 0 */
     uint32_t slots_count; /* in use: a power of two, at least twice the rows */
@@ -28,13 +30,12 @@ struct pending_rows {
 void cairn_pending_begin(struct pending_rows *pending, uint32_t count);
 void cairn_pending_release(struct pending_rows *pending);
 
-/* The number of the row of this key, added as never seen if it is not there. */
-uint32_t cairn_pending_find(struct pending_rows *pending, uint32_t collection,
-                            uint32_t collection_at, struct cairn_str key);
+/* The row of this key, added as never seen if it is not there. It stays where it is until begin. */
+struct pending_row *cairn_pending_find(struct pending_rows *pending, uint32_t collection,
+                                       uint32_t collection_at, struct cairn_str key);
 
-/* Read from the store those of `numbers` that it has. */
+/* Sort the rows, and read those from the store that may be there. */
 int cairn_pending_load(struct pending_rows *pending, struct cairn_rowstore *store,
-                       const uint32_t *numbers, uint32_t count, struct cairn_arena *arena,
-                       struct cairn_error *err);
+                       struct cairn_arena *arena, struct cairn_error *err);
 
 #endif

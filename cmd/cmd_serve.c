@@ -1,0 +1,324 @@
+/* cairn serve: open the data directory, answer HTTP, drain on a signal.
+ *
+ *   opening    nothing listens; a signal ends the process at once, since nothing was promised yet
+ *   serving    until SIGTERM or SIGINT
+ *   draining   no new connections, requests in flight finish, views are saved; a second signal ends
+ *              the process at once, which costs a replay at the next start and nothing else
+ *
+ * Both signals are blocked in every thread and taken by one of its own. */
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "api/server.h"
+#include "base/diag.h"
+#include "base/io.h"
+#include "base/limits.h"
+#include "base/metrics.h"
+#include "base/time.h"
+#include "cmd/command.h"
+#include "cmd/terminal.h"
+
+#define DRAIN_MS               30000u
+#define FREE_BYTES_MIN_DEFAULT (UINT64_C(64) << 20)
+#define SEGMENT_BYTES_MIN      4096u
+#define SEGMENT_BYTES_MAX      (UINT64_C(1) << 32)
+
+struct serve {
+    const char *data, *listen, *role, *log_level, *port_file;
+    const char *api_keys_file, *tls_certificate_file, *tls_key_file;
+    uint32_t shards, workers, loops, build_threads;
+    uint64_t free_bytes_min, segment_bytes;
+    bool json;
+
+    struct cairn_metrics *metrics;
+    struct cairn_router *router;
+    struct cairn_server *server;
+};
+
+/* Shared with the thread that takes signals. */
+struct signals {
+    pthread_t thread;
+    sigset_t set;
+    atomic_bool serving;
+    sem_t stop;
+};
+
+static void *take_signals(void *arg)
+{
+    struct signals *signals = arg;
+    for (bool stopping = false;; stopping = true) {
+        int number;
+        if (sigwait(&signals->set, &number) != 0)
+            continue;
+        if (stopping) {
+            cairn_warn("serve", "second signal: leaving at once");
+            _exit(128 + number);
+        }
+        if (!atomic_load(&signals->serving)) {
+            cairn_info("serve", "stopped while opening");
+            _exit(CAIRN_EXIT_OK);
+        }
+        sem_post(&signals->stop);
+    }
+    return NULL;
+}
+
+/* Must run before any other thread starts: they inherit the mask. */
+static int start_signals(struct signals *signals)
+{
+    sigemptyset(&signals->set);
+    sigaddset(&signals->set, SIGTERM);
+    sigaddset(&signals->set, SIGINT);
+    atomic_init(&signals->serving, false);
+    sem_init(&signals->stop, 0, 0);
+    pthread_sigmask(SIG_BLOCK, &signals->set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return pthread_create(&signals->thread, NULL, take_signals, signals);
+}
+
+static void end_signals(struct signals *signals)
+{
+    pthread_cancel(signals->thread); /* sigwait is a cancellation point */
+    pthread_join(signals->thread, NULL);
+    sem_destroy(&signals->stop);
+}
+
+/* Connections and RocksDB's files need more descriptors than the usual soft limit of 1,024. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int set_log_level(const char *name)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+    for (unsigned i = 0; i < 4; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            cairn_diag_set_level((enum cairn_diag_level)i);
+            return 0;
+        }
+    }
+    return cairn_usage_fail("serve", "--log-level is debug, info, warn or error, not '%s'", name);
+}
+
+/* Returns 0 or the exit code. */
+static int check_options(const struct serve *serve)
+{
+    if (serve->data == NULL)
+        return cairn_usage_fail("serve", "--data DIR is missing");
+    if (strcmp(serve->role, "router") == 0 || strcmp(serve->role, "shard") == 0)
+        return cairn_usage_fail("serve", "this build serves --role all only, not '%s'",
+                                serve->role);
+    if (strcmp(serve->role, "all") != 0)
+        return cairn_usage_fail("serve", "--role is all, router or shard, not '%s'", serve->role);
+    if ((serve->tls_certificate_file == NULL) != (serve->tls_key_file == NULL))
+        return cairn_usage_fail("serve", "--tls-cert and --tls-key go together");
+    return set_log_level(serve->log_level);
+}
+
+static int open_router(struct serve *serve, struct cairn_error *err)
+{
+    const struct cairn_router_options options = {
+        .dir = serve->data,
+        .shards = serve->shards,
+        .segment_bytes_max = serve->segment_bytes,
+        .free_bytes_min = serve->free_bytes_min,
+        .build_threads = serve->build_threads,
+        .metrics = serve->metrics,
+    };
+    char elapsed[CAIRN_NUMBER_TEXT_BYTES];
+    uint64_t started_us = cairn_time_monotonic_us();
+    cairn_info("serve", "opening %s", serve->data);
+    if (cairn_router_open(&options, &serve->router, err) != 0)
+        return err->code;
+    cairn_info("serve", "opened %u shards in %s", cairn_router_shards_count(serve->router),
+               cairn_text_elapsed(cairn_time_monotonic_us() - started_us, elapsed));
+    return 0;
+}
+
+static int start_server(struct serve *serve, struct cairn_error *err)
+{
+    const struct cairn_server_options options = {
+        .listen = serve->listen,
+        .loops = serve->loops,
+        .workers = serve->workers,
+        .api_keys_file = serve->api_keys_file,
+        .tls_certificate_file = serve->tls_certificate_file,
+        .tls_key_file = serve->tls_key_file,
+        .router = serve->router,
+        .metrics = serve->metrics,
+    };
+    return cairn_server_start(&options, &serve->server, err);
+}
+
+/* The file appears whole or not at all, so that a script may wait for it. */
+static int write_port_file(const struct serve *serve, struct cairn_error *err)
+{
+    char text[16];
+    if (serve->port_file == NULL)
+        return 0;
+    const char *slash = strrchr(serve->port_file, '/');
+    struct cairn_str folder = {serve->port_file,
+                               slash != NULL ? (uint32_t)(slash - serve->port_file) : 0};
+    char *dir = cairn_strdup(slash == NULL     ? cairn_str_from(".")
+                             : folder.len == 0 ? cairn_str_from("/")
+                                               : folder);
+    int len = snprintf(text, sizeof(text), "%u\n", cairn_server_port(serve->server));
+    int failed = cairn_io_replace_file(
+        cairn_io_posix(), dir, slash != NULL ? slash + 1 : serve->port_file, text, (size_t)len);
+    free(dir);
+    if (failed != 0)
+        return cairn_fail(err, CAIRN_EIO, "cannot write --port-file %s: %s", serve->port_file,
+                          strerror(-failed));
+    return 0;
+}
+
+/* "127.0.0.1:0" with the bound port in place of the one asked for. */
+static void server_url(const struct serve *serve, struct cairn_buf *out)
+{
+    const char *colon = strrchr(serve->listen, ':');
+    int host_len = colon != NULL ? (int)(colon - serve->listen) : (int)strlen(serve->listen);
+    cairn_buf_printf(out, "%s://%.*s:%u", serve->tls_key_file != NULL ? "https" : "http", host_len,
+                     serve->listen, cairn_server_port(serve->server));
+}
+
+/* What the shards replayed into their views, from the counters that they export. */
+static uint64_t replayed_records(const struct serve *serve)
+{
+    uint64_t records = 0;
+    for (uint32_t i = 0; i < cairn_router_shards_count(serve->router); i++) {
+        char labels[32];
+        snprintf(labels, sizeof(labels), "shard=\"s%u\"", i);
+        records += cairn_counter_value(
+            cairn_metrics_counter(serve->metrics, "cairn_log_replayed_records_total", labels, ""));
+    }
+    return records;
+}
+
+static void print_ready(const struct serve *serve)
+{
+    struct cairn_buf url = {0}, text = {0};
+    struct cairn_json_writer writer;
+    uint32_t shards = cairn_router_shards_count(serve->router);
+    uint64_t replayed = replayed_records(serve);
+    server_url(serve, &url);
+    struct cairn_str url_text = {url.data, (uint32_t)url.len};
+    if (serve->json) {
+        cairn_json_writer_init(&writer, &text);
+        cairn_json_begin_object(&writer);
+        cairn_json_key(&writer, "url");
+        cairn_json_write_str(&writer, url_text);
+        cairn_json_key(&writer, "data");
+        cairn_json_write_str(&writer, cairn_str_from(serve->data));
+        cairn_json_key(&writer, "shards");
+        cairn_json_write_u64(&writer, shards);
+        cairn_json_key(&writer, "replayed");
+        cairn_json_write_u64(&writer, replayed);
+        cairn_json_end_object(&writer);
+        printf("%.*s\n", (int)text.len, text.data);
+    } else {
+        printf("cairn %s ready at %.*s (data %s, %u shards, %llu records replayed)\n",
+               CAIRN_VERSION, CAIRN_STR_ARG(url_text), serve->data, shards,
+               (unsigned long long)replayed);
+    }
+    fflush(stdout);
+    cairn_buf_release(&url);
+    cairn_buf_release(&text);
+}
+
+static int run_serve(struct serve *serve)
+{
+    struct signals signals;
+    struct cairn_error err;
+    int code;
+    if (start_signals(&signals) != 0) {
+        cairn_fail(&err, CAIRN_ENOMEM, "cannot start a thread");
+        return cairn_command_fail("serve", &err);
+    }
+    raise_file_limit();
+    serve->metrics = cairn_metrics_new();
+    code = open_router(serve, &err);
+    if (code == 0)
+        code = start_server(serve, &err);
+    if (code == 0)
+        code = write_port_file(serve, &err);
+    if (code == 0) {
+        atomic_store(&signals.serving, true);
+        print_ready(serve);
+        while (sem_wait(&signals.stop) != 0)
+            ;
+        cairn_info("serve", "draining");
+    }
+    cairn_server_stop(&serve->server, DRAIN_MS);
+    cairn_router_close(&serve->router);
+    cairn_metrics_free(&serve->metrics);
+    end_signals(&signals);
+    if (code != 0)
+        return cairn_command_fail("serve", &err);
+    if (serve->port_file != NULL)
+        unlink(serve->port_file);
+    cairn_info("serve", "stopped");
+    return CAIRN_EXIT_OK;
+}
+
+int cairn_cmd_serve(int argc, char **argv)
+{
+    struct serve serve = {.listen = "127.0.0.1:8080",
+                          .role = "all",
+                          .log_level = "info",
+                          .free_bytes_min = FREE_BYTES_MIN_DEFAULT,
+                          .segment_bytes = CAIRN_SEGMENT_BYTES_DEFAULT};
+    const struct cairn_flag flags[] = {
+        CAIRN_TEXT("data", "DIR", "the data directory, made if missing", &serve.data),
+        CAIRN_TEXT("listen", "HOST:PORT", "where to listen; port 0 picks one [127.0.0.1:8080]",
+                   &serve.listen),
+        CAIRN_COUNT("shards", "N", "shards of a new data directory [2]", &serve.shards, 1,
+                    CAIRN_SHARDS_MAX),
+        CAIRN_TEXT("role", "all", "what this process does [all]", &serve.role),
+        CAIRN_TEXT("api-keys-file", "FILE", "keys and roles that may call [none: no keys]",
+                   &serve.api_keys_file),
+        CAIRN_TEXT("tls-cert", "FILE", "serve TLS with this certificate chain",
+                   &serve.tls_certificate_file),
+        CAIRN_TEXT("tls-key", "FILE", "and this private key", &serve.tls_key_file),
+        CAIRN_COUNT("loops", "N", "event loops [one per core]", &serve.loops, 1, 256),
+        CAIRN_COUNT("workers", "N", "threads for searches [one per core]", &serve.workers, 1, 256),
+        CAIRN_COUNT("build-threads", "N", "threads for index builds [1]", &serve.build_threads, 1,
+                    256),
+        CAIRN_BYTES("free-bytes-min", "BYTES", "refuse writes below this much free disk [64m]",
+                    &serve.free_bytes_min, 0, UINT64_MAX),
+        CAIRN_BYTES("segment-bytes", "BYTES", "size of a log segment [64m]", &serve.segment_bytes,
+                    SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
+        CAIRN_TEXT("port-file", "FILE", "write the port here once ready", &serve.port_file),
+        CAIRN_TEXT("log-level", "LEVEL", "debug, info, warn or error [info]", &serve.log_level),
+        CAIRN_SWITCH("json", "print the ready line as JSON", &serve.json),
+    };
+    const struct cairn_usage usage = {
+        .command = "serve",
+        .arguments = "--data DIR",
+        .summary = "Run the server. SIGTERM or SIGINT drains it; a second one ends it at once.",
+        .examples = "  cairn serve --data ./data\n"
+                    "  cairn serve --data ./data --shards 4 --listen 0.0.0.0:8080 "
+                    "--api-keys-file keys.txt\n"
+                    "  CAIRN_DATA=./data CAIRN_LISTEN=127.0.0.1:0 cairn serve --port-file port\n",
+        .flags = flags,
+        .flags_count = sizeof(flags) / sizeof(flags[0]),
+    };
+    unsigned operands;
+    int exit_code;
+    if (!cairn_options_parse(&usage, argc, argv, &operands, &exit_code))
+        return exit_code;
+    exit_code = check_options(&serve);
+    return exit_code != 0 ? exit_code : run_serve(&serve);
+}
