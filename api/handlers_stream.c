@@ -71,22 +71,33 @@ static uint32_t lines_count(struct cairn_str text)
     return count;
 }
 
+/* The key that a refused line was about, when it has one. */
+static struct cairn_str refused_key(struct cairn_json json, struct cairn_arena *arena)
+{
+    struct cairn_json key;
+    struct cairn_str text;
+    if (!cairn_json_get(json, "key", &key) || cairn_key_read(key, arena, &text, NULL) != 0)
+        return (struct cairn_str){NULL, 0};
+    return cairn_arena_dup(arena, text);
+}
+
 static void read_line(struct stream_work *work, struct cairn_str text, struct stream_line *line,
                       enum cairn_entity_op op, struct cairn_arena *reading)
 {
     struct cairn_block *block = work->block;
     struct cairn_error err = {0};
     struct cairn_json json;
-    struct cairn_entity entity = {.key = {NULL, 0}};
-    int code = cairn_json_parse(block->scratch.parser, text, &json, &err);
-    if (code == 0)
-        code = cairn_entity_read(json, work->set.schema, op, reading, &entity, &err);
+    struct cairn_entity entity;
+    if (cairn_json_parse(block->scratch.parser, text, &json, &err) != 0) {
+        refuse_line(work, line, &err);
+        return;
+    }
+    int code = cairn_entity_read(json, work->set.schema, op, reading, &entity, &err);
     if (code == 0)
         code = cairn_write_set_add(&work->set, &entity, block->scratch.encoder, &err);
     if (code != 0) {
         refuse_line(work, line, &err);
-        if (entity.key.len > 0 && entity.key.len <= CAIRN_KEY_BYTES_MAX)
-            line->key = cairn_arena_dup(&block->arena, entity.key);
+        line->key = refused_key(json, &block->arena);
         return;
     }
     line->item = work->set.count - 1;

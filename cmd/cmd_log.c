@@ -56,9 +56,9 @@ static void print_report(const char *dir, const struct cairn_log_report *report)
 {
     const struct cairn_log_finding *finding = &report->finding;
     char records[CAIRN_NUMBER_TEXT_BYTES], bytes[CAIRN_NUMBER_TEXT_BYTES];
-    printf("%s\n  %s records in %u segments, %s; offsets %" PRIu64 " to %" PRIu64 "\n", dir,
-           cairn_text_count(report->records, records), report->segments_count,
-           cairn_text_bytes(report->bytes, bytes), report->first_offset, report->last_offset);
+    printf("%s\n  %s records, %s, segments: %u; offsets %" PRIu64 " to %" PRIu64 "\n", dir,
+           cairn_text_count(report->records, records), cairn_text_bytes(report->bytes, bytes),
+           report->segments_count, report->first_offset, report->last_offset);
     if (finding->damage == CAIRN_DAMAGE_NONE) {
         printf("  no damage\n");
         return;

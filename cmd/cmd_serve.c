@@ -5,12 +5,11 @@
  *   draining   no new connections, requests in flight finish, views are saved; a second signal ends
  *              the process at once, which costs a replay at the next start and nothing else
  *
- * Both signals are blocked in every thread and taken by one of its own. */
+ * Handlers take the signals, not a thread that waits for them: libraries start threads before main,
+ * whose signal masks are not ours to set. */
 #include <errno.h>
-#include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,52 +42,29 @@ struct serve {
     struct cairn_server *server;
 };
 
-/* Shared with the thread that takes signals. */
-struct signals {
-    pthread_t thread;
-    sigset_t set;
-    atomic_bool serving;
+/* What the signal handlers touch: they can reach nothing else. */
+static struct {
+    volatile sig_atomic_t serving, stopping;
     sem_t stop;
-};
+} signals;
 
-static void *take_signals(void *arg)
+static void on_signal(int number)
 {
-    struct signals *signals = arg;
-    for (bool stopping = false;; stopping = true) {
-        int number;
-        if (sigwait(&signals->set, &number) != 0)
-            continue;
-        if (stopping) {
-            cairn_warn("serve", "second signal: leaving at once");
-            _exit(128 + number);
-        }
-        if (!atomic_load(&signals->serving)) {
-            cairn_info("serve", "stopped while opening");
-            _exit(CAIRN_EXIT_OK);
-        }
-        sem_post(&signals->stop);
-    }
-    return NULL;
+    if (signals.stopping)
+        _exit(128 + number);
+    if (!signals.serving)
+        _exit(CAIRN_EXIT_OK);
+    signals.stopping = 1;
+    sem_post(&signals.stop);
 }
 
-/* Must run before any other thread starts: they inherit the mask. */
-static int start_signals(struct signals *signals)
+static void start_signals(void)
 {
-    sigemptyset(&signals->set);
-    sigaddset(&signals->set, SIGTERM);
-    sigaddset(&signals->set, SIGINT);
-    atomic_init(&signals->serving, false);
-    sem_init(&signals->stop, 0, 0);
-    pthread_sigmask(SIG_BLOCK, &signals->set, NULL);
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sem_init(&signals.stop, 0, 0);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
-    return pthread_create(&signals->thread, NULL, take_signals, signals);
-}
-
-static void end_signals(struct signals *signals)
-{
-    pthread_cancel(signals->thread); /* sigwait is a cancellation point */
-    pthread_join(signals->thread, NULL);
-    sem_destroy(&signals->stop);
 }
 
 /* Connections and RocksDB's files need more descriptors than the usual soft limit of 1,024. */
@@ -240,13 +216,9 @@ static void print_ready(const struct serve *serve)
 
 static int run_serve(struct serve *serve)
 {
-    struct signals signals;
     struct cairn_error err;
     int code;
-    if (start_signals(&signals) != 0) {
-        cairn_fail(&err, CAIRN_ENOMEM, "cannot start a thread");
-        return cairn_command_fail("serve", &err);
-    }
+    start_signals();
     raise_file_limit();
     serve->metrics = cairn_metrics_new();
     code = open_router(serve, &err);
@@ -255,7 +227,7 @@ static int run_serve(struct serve *serve)
     if (code == 0)
         code = write_port_file(serve, &err);
     if (code == 0) {
-        atomic_store(&signals.serving, true);
+        signals.serving = 1;
         print_ready(serve);
         while (sem_wait(&signals.stop) != 0)
             ;
@@ -264,7 +236,6 @@ static int run_serve(struct serve *serve)
     cairn_server_stop(&serve->server, DRAIN_MS);
     cairn_router_close(&serve->router);
     cairn_metrics_free(&serve->metrics);
-    end_signals(&signals);
     if (code != 0)
         return cairn_command_fail("serve", &err);
     if (serve->port_file != NULL)

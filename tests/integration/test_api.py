@@ -361,7 +361,7 @@ class Searching(ApiTest):
 
     def test_batch(self):
         answer = self.ok("POST", self.path + "/search", {"searches": [{"vector": [1, 0, 0], "k": 1}, {"key": "k9", "k": 1, "features": ["clicks"]}]})
-        self.assertEqual([one["hits"][0]["key"] for one in answer["results"]], ["k1", "k8"])
+        self.assertEqual([one["hits"][0]["key"] for one in answer["results"]], ["k1", "k10"])
         self.refused(400, "invalid_dimension", "searches[1]", "POST", self.path + "/search",
                      {"searches": [{"vector": [1, 0, 0]}, {"vector": [1, 0]}]})
         self.refused(400, "invalid_field", "searches[1].nope", "POST", self.path + "/search",
