@@ -67,7 +67,7 @@ static int read_vectors(struct cairn_json json, struct cairn_arena *arena, struc
             continue; /* removes the vector */
         if (cairn_vector_read(value, arena, &vectors[i].f32, &vectors[i].dim, err) != 0) {
             struct cairn_str shown = cairn_shown(vectors[i].name);
-            return cairn_error_prefix(err, "vectors.%.*s", CAIRN_STR_ARG(shown));
+            return cairn_error_path(err, "vectors.%.*s", CAIRN_STR_ARG(shown));
         }
     }
     out->vectors = vectors;

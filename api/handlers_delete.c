@@ -189,7 +189,8 @@ static int delete_matches(struct cairn_exchange *exchange, const struct cairn_sc
         after.len = chunk->keys[chunk->count - 1].len;
         memcpy(last_key, chunk->keys[chunk->count - 1].ptr, after.len);
         code = delete_chunk_write(exchange, schema, chunk, writer, err);
-        deleted += chunk->count;
+        if (code == 0)
+            deleted += chunk->count;
     }
     if (code != 0)
         cairn_error_prefix(err, "after %u entities had been deleted", deleted);

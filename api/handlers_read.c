@@ -24,6 +24,8 @@ static void add_row(void *context, uint32_t at, const struct cairn_row_ref *row)
     writing->code = cairn_row_to_wire(writing->plan, row, &writing->arena, &entity, writing->err);
     if (writing->code == 0)
         cairn_wire_get_add(writing->encoder, &entity);
+    if (writing->code == 0)
+        writing->code = cairn_answer_check(cairn_wire_answer_bytes(writing->encoder), writing->err);
     cairn_arena_reset(&writing->arena);
 }
 

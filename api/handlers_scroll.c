@@ -14,6 +14,7 @@
 
 #define CURSOR_HEAD_BYTES 5u
 #define LIMIT_DEFAULT     100u
+#define PAGE_BYTES        (32u << 20) /* a page that has grown to this ends before its limit */
 
 struct scroll {
     const struct cairn_filter *filter;
@@ -75,6 +76,7 @@ struct page_writing {
     struct cairn_row_writing rows;
     char last_key[CAIRN_KEY_BYTES_MAX];
     uint32_t last_key_len;
+    bool cut; /* ended before its limit */
 };
 
 static void visit_page(void *context, uint32_t at, const struct cairn_row_ref *row)
@@ -82,7 +84,9 @@ static void visit_page(void *context, uint32_t at, const struct cairn_row_ref *r
     struct page_writing *page = context;
     struct cairn_row_writing *writing = &page->rows;
     (void)at;
-    if (writing->code != 0)
+    if (writing->writer->out->len >= PAGE_BYTES)
+        page->cut = true;
+    if (writing->code != 0 || page->cut)
         return;
     cairn_json_begin_object(writing->writer);
     cairn_json_key(writing->writer, "key");
@@ -114,7 +118,7 @@ static int write_page(struct cairn_exchange *exchange, const struct cairn_schema
         return err->code;
     cairn_json_end_array(&writer);
     cairn_json_key(&writer, "cursor");
-    if (more)
+    if (more || page.cut)
         cursor_write(schema->name, (struct cairn_str){page.last_key, page.last_key_len}, &writer);
     else
         cairn_json_write_null(&writer);

@@ -52,11 +52,10 @@ static int read_params(struct cairn_json json, struct cairn_search_params *out,
     if (cairn_fields_read(json, names, COUNT, values, err) != 0)
         return err->code;
     if (cairn_field_given(values[EF]) &&
-        cairn_u32_read(values[EF], "ef", 1, CAIRN_SEARCH_EFFORT_MAX, &out->ef, err) != 0)
+        cairn_u32_read(values[EF], "ef", 1, CAIRN_EF_MAX, &out->ef, err) != 0)
         return err->code;
     if (cairn_field_given(values[NPROBE]) &&
-        cairn_u32_read(values[NPROBE], "nprobe", 1, CAIRN_SEARCH_EFFORT_MAX, &out->nprobe, err) !=
-            0)
+        cairn_u32_read(values[NPROBE], "nprobe", 1, CAIRN_NPROBE_MAX, &out->nprobe, err) != 0)
         return err->code;
     return cairn_field_given(values[EXACT])
                ? cairn_bool_read(values[EXACT], "exact", &out->exact, err)
@@ -243,6 +242,8 @@ static void add_hit(void *context, uint32_t at, const struct cairn_row_ref *row)
     entity.score = writing->result->hits[at].score;
     if (rows->code == 0)
         cairn_wire_search_add_hit(writing->encoder, &entity);
+    if (rows->code == 0)
+        rows->code = cairn_answer_check(cairn_wire_answer_bytes(writing->encoder), rows->err);
     cairn_arena_reset(&writing->arena);
 }
 

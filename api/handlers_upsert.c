@@ -83,14 +83,9 @@ static int read_json(struct cairn_exchange *exchange, const struct cairn_schema 
     return code;
 }
 
-/* The bytes of an entity go to the log as they came; only their alignment is mended. */
+/* The bytes of an entity go to the log as they came. */
 static int add_binary(struct cairn_write_set *set, struct cairn_str bytes, struct cairn_error *err)
 {
-    if ((uintptr_t)bytes.ptr % 8 != 0) {
-        char *aligned = cairn_arena_alloc(set->arena, bytes.len);
-        memcpy(aligned, bytes.ptr, bytes.len);
-        bytes.ptr = aligned;
-    }
     struct cairn_entity entity;
     int code = cairn_entity_decode(bytes, set->arena, &entity, err);
     if (code == 0)

@@ -263,6 +263,15 @@ static void write_meta(const struct cairn_row_plan *plan, const struct cairn_row
     }
 }
 
+int cairn_answer_check(size_t bytes, struct cairn_error *err)
+{
+    if (bytes > CAIRN_ANSWER_BYTES_MAX)
+        return cairn_fail(err, CAIRN_ETOOLARGE,
+                          "the answer would be over %u MiB; ask for fewer entities or features",
+                          CAIRN_ANSWER_BYTES_MAX >> 20);
+    return 0;
+}
+
 int cairn_row_write(const struct cairn_row_plan *plan, const struct cairn_row_ref *row,
                     struct cairn_json_writer *writer, struct cairn_error *err)
 {
@@ -285,7 +294,7 @@ int cairn_row_write(const struct cairn_row_plan *plan, const struct cairn_row_re
         write_meta(plan, row, writer);
         cairn_json_end_object(writer);
     }
-    return code;
+    return code != 0 ? code : cairn_answer_check(writer->out->len, err);
 }
 
 void cairn_row_visit_found(void *context, uint32_t at, const struct cairn_row_ref *row)

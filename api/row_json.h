@@ -70,8 +70,10 @@ enum cairn_cell_status cairn_cell_status(const struct cairn_row_cell *cell, int6
 int64_t cairn_cell_client_name(const struct cairn_schema *schema, struct cairn_str stored_name,
                                struct cairn_str *name);
 
+/* CAIRN_ETOOLARGE when an answer has grown past CAIRN_ANSWER_BYTES_MAX. */
+int cairn_answer_check(size_t bytes, struct cairn_error *err);
 /* Write the members "features", "vectors" and "meta" that the plan asks for into the object that is
- * open. Fails only where a vector cannot be read. */
+ * open. CAIRN_ETOOLARGE, or what reading a vector met. */
 int cairn_row_write(const struct cairn_row_plan *plan, const struct cairn_row_ref *row,
                     struct cairn_json_writer *writer, struct cairn_error *err);
 /* For visitors: what they write rows with, and the first failure; after one, nothing is written. */

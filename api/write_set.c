@@ -58,7 +58,6 @@ void cairn_write_explain(const struct cairn_router_write *write, struct cairn_er
     *err = write->error;
     if (write->failed_shards < write->shards_count)
         cairn_fail(err, err->code,
-                   "%s (%u of %u shards had committed their part of the request; sending it again "
-                   "is safe)",
+                   "%s (%u of %u shards had committed their part of the request, which stays)",
                    err->message, write->shards_count - write->failed_shards, write->shards_count);
 }

@@ -18,8 +18,8 @@ struct cairn_json_parser;
 struct cairn_json_parser *cairn_json_parser_new(void);
 void cairn_json_parser_free(struct cairn_json_parser **parser);
 /* Bytes held for reuse: a small multiple (about 15) of the longest text parsed, up to
- * CAIRN_JSON_KEEP_BYTES of text for ever, and of a longer one until the next parse of a text that is
- * not. */
+ * CAIRN_JSON_KEEP_BYTES of text for ever, and of a longer one until the next parse of a text that
+ * is not. */
 #define CAIRN_JSON_KEEP_BYTES (1u << 20)
 size_t cairn_json_parser_memory(const struct cairn_json_parser *parser);
 

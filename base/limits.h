@@ -20,7 +20,6 @@
 #define CAIRN_SEARCHES_MAX          1024u      /* queries of one batch search */
 #define CAIRN_K_MAX                 10000u
 #define CAIRN_SEARCH_HITS_MAX       (1u << 20) /* sum of k over one batch search */
-#define CAIRN_SEARCH_EFFORT_MAX     65536u     /* ef and nprobe of one search */
 #define CAIRN_EF_MAX                10000u
 #define CAIRN_NPROBE_MAX            65536u
 #define CAIRN_SCROLL_LIMIT_MAX      10000u
@@ -28,7 +27,8 @@
 #define CAIRN_FILTER_NODES_MAX      1024u
 #define CAIRN_FILTER_DEPTH_MAX      12u /* each level takes two of JSON's */
 #define CAIRN_JSON_DEPTH_MAX        32u
-#define CAIRN_BODY_BYTES_MAX        (64u << 20) /* JSON and FlatBuffers bodies */
+#define CAIRN_BODY_BYTES_MAX        (64u << 20)  /* JSON and FlatBuffers bodies */
+#define CAIRN_ANSWER_BYTES_MAX      (256u << 20) /* an answer with rows grows no further */
 #define CAIRN_NDJSON_LINE_BYTES_MAX (8u << 20)
 #define CAIRN_HEADER_BYTES_MAX      (16u << 10)
 #define CAIRN_COLLECTIONS_MAX       1024u

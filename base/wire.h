@@ -31,7 +31,7 @@ struct cairn_search_params {
 struct cairn_search_request {
     const float *vector; /* NULL when `key` is given */
     uint32_t dim;
-    struct cairn_str key;   /* len 0: none */
+    struct cairn_str key; /* len 0: none */
     /* len 0: the collection's only vector, or "default" */
 #ifdef __cplusplus
     struct cairn_str using_vector; /* `using` is a keyword there */
@@ -61,8 +61,8 @@ struct cairn_write_result {
 };
 
 /* Verify an UpsertRequest and hand out each entity's own bytes, which may be appended to the log as
- * they are (8-byte aligned: a body or an entity at another address is copied to the arena). Array in
- * the arena; entities are not yet decoded. CAIRN_EBODY, CAIRN_ETOOLARGE (more entities than
+ * they are (8-byte aligned: a body or an entity at another address is copied to the arena). Array
+ * in the arena; entities are not yet decoded. CAIRN_EBODY, CAIRN_ETOOLARGE (more entities than
  * CAIRN_BATCH_ENTITIES_MAX). */
 int cairn_wire_upsert_decode(struct cairn_str body, struct cairn_arena *arena,
                              struct cairn_str **entities, uint32_t *count, struct cairn_error *err);

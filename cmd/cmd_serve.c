@@ -224,11 +224,12 @@ static int run_serve(struct serve *serve)
     code = open_router(serve, &err);
     if (code == 0)
         code = start_server(serve, &err);
-    if (code == 0)
-        code = write_port_file(serve, &err);
     if (code == 0) {
         signals.serving = 1;
         print_ready(serve);
+        code = write_port_file(serve, &err);
+    }
+    if (code == 0) {
         while (sem_wait(&signals.stop) != 0)
             ;
         cairn_info("serve", "draining");

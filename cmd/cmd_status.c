@@ -32,8 +32,9 @@ static void add_shard(struct cairn_table *table, struct cairn_json shard)
 
 static void print_shards(const struct cairn_remote *remote, struct cairn_json cluster)
 {
-    static const char *const headings[] = {"shard",     "state",  "entities",   "applied", "log",
-                                           "rows disk", "memory", "index disk", "memory",  "queue"};
+    static const char *const headings[] = {"shard",        "state",     "entities",    "applied",
+                                           "log",          "rows disk", "rows memory", "index disk",
+                                           "index memory", "queue"};
     struct cairn_json_iter shards = cairn_answer_array(cluster, "shards");
     struct cairn_json shard;
     struct cairn_table table;

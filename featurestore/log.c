@@ -286,7 +286,7 @@ static int reserve(struct cairn_log *log, uint64_t end, struct cairn_error *err)
     uint64_t need = end - from;
     uint64_t step = need > RESERVE_STEP_BYTES ? need : RESERVE_STEP_BYTES;
     int rc = io->reserve(io->context, log->fd, from, step);
-    if (rc == -ENOSPC && step > need) {
+    if (rc < 0 && cairn_code_from_errno(-rc) == CAIRN_ENOSPACE && step > need) {
         step = need;
         rc = io->reserve(io->context, log->fd, from, step);
     }

@@ -7,7 +7,6 @@
  * again. */
 #include "featurestore/log_internal.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

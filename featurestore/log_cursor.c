@@ -22,7 +22,7 @@ struct cairn_log_cursor {
     struct cairn_log_window window;
 };
 
-/* The last of the items at `base` whose offset is not above `offset`; there is one. */
+/* Index of the last segment that starts at or before `offset`; there is one. */
 static uint32_t last_segment_from(const struct cairn_log *log, uint64_t offset)
 {
     uint32_t low = 0, high = log->segments_count;

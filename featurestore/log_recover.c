@@ -10,7 +10,6 @@
  * marked clean), so it is written again and synced before anybody may read it. */
 #include "featurestore/log_internal.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -10,7 +10,6 @@
  *      its blocks in any order. */
 #include "featurestore/log_internal.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -182,6 +181,27 @@ static void scan_found(struct scan *scan, enum cairn_log_damage damage, const ch
           "%s", detail);
 }
 
+/* Step over a record that verified; at the end of its batch, the walk's end moves there too. */
+static void pass_record(struct scan *scan, const struct cairn_log_record_header *header,
+                        const uint8_t *bytes)
+{
+    struct cairn_log_walk *walk = scan->walk;
+    uint64_t total = cairn_log_record_bytes(header->payload_len);
+    cairn_log_expect_advance(&scan->expect, header, bytes);
+    scan->loose_records++;
+    if (header->batch_remaining == 0) {
+        walk->end.byte = scan->at + total;
+        walk->end.offset = header->offset;
+        walk->end.chain = scan->expect.chain;
+        walk->end.time_us = header->ingest_time_us;
+        walk->end.last_at = scan->at;
+        walk->records += scan->loose_records;
+        walk->batches++;
+        scan->loose_records = 0;
+    }
+    scan->at += total;
+}
+
 /* Judge the record at scan->at and step over it, or report what is wrong with it. */
 static int scan_record(struct scan *scan)
 {
@@ -223,19 +243,7 @@ static int scan_record(struct scan *scan)
         scan_found(scan, CAIRN_DAMAGE_FLIPPED, "a payload's checksum does not match");
         return 0;
     }
-    cairn_log_expect_advance(&scan->expect, &header, bytes);
-    scan->loose_records++;
-    if (header.batch_remaining == 0) {
-        walk->end.byte = scan->at + total;
-        walk->end.offset = header.offset;
-        walk->end.chain = scan->expect.chain;
-        walk->end.time_us = header.ingest_time_us;
-        walk->end.last_at = scan->at;
-        walk->records += scan->loose_records;
-        walk->batches++;
-        scan->loose_records = 0;
-    }
-    scan->at += total;
+    pass_record(scan, &header, bytes);
     return 0;
 }
 

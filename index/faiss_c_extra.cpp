@@ -89,11 +89,14 @@ struct BitmapSelector final : faiss::IDSelector {
 // implementation they are, as everywhere in FAISS.
 struct RowDistance final : faiss::DistanceComputer {
     const float *rows;
+    const float *lift; // building with an inner product: see the header
     size_t dim;
     bool inner_product;
     const float *query = nullptr;
+    float query_lift = 0;
 
-    RowDistance(const float *r, size_t d, bool ip) : rows(r), dim(d), inner_product(ip)
+    RowDistance(const float *r, const float *l, size_t d, bool ip)
+        : rows(r), lift(l), dim(d), inner_product(ip)
     {
     }
 
@@ -102,19 +105,24 @@ struct RowDistance final : faiss::DistanceComputer {
         return inner_product ? -faiss::fvec_inner_product(a, b, dim) : faiss::fvec_L2sqr(a, b, dim);
     }
 
+    // While the graph is built, queries are rows.
     void set_query(const float *x) override
     {
         query = x;
+        query_lift = lift ? lift[static_cast<size_t>(x - rows) / dim] : 0;
     }
 
     float operator()(idx_t i) override
     {
-        return between(query, rows + static_cast<size_t>(i) * dim);
+        float distance = between(query, rows + static_cast<size_t>(i) * dim);
+        return lift ? distance - query_lift * lift[i] : distance;
     }
 
     float symmetric_dis(idx_t i, idx_t j) override
     {
-        return between(rows + static_cast<size_t>(i) * dim, rows + static_cast<size_t>(j) * dim);
+        float distance =
+            between(rows + static_cast<size_t>(i) * dim, rows + static_cast<size_t>(j) * dim);
+        return lift ? distance - lift[i] * lift[j] : distance;
     }
 };
 
@@ -143,11 +151,11 @@ struct CallbackDistance final : faiss::DistanceComputer {
 // The storage of an HNSW index, without storing. It says L2 whatever the metric, because FAISS
 // negates inner products itself otherwise, at the price of a second virtual call per distance.
 struct RowStorage final : Index {
-    const float *rows;
+    const float *rows, *lift;
     bool inner_product;
 
-    RowStorage(size_t dim, const float *r, bool ip)
-        : Index(static_cast<idx_t>(dim), faiss::METRIC_L2), rows(r), inner_product(ip)
+    RowStorage(size_t dim, const float *r, const float *l, bool ip)
+        : Index(static_cast<idx_t>(dim), faiss::METRIC_L2), rows(r), lift(l), inner_product(ip)
     {
     }
 
@@ -170,7 +178,7 @@ struct RowStorage final : Index {
 
     faiss::DistanceComputer *get_distance_computer() const override
     {
-        return new RowDistance(rows, static_cast<size_t>(d), inner_product);
+        return new RowDistance(rows, lift, static_cast<size_t>(d), inner_product);
     }
 };
 
@@ -323,14 +331,15 @@ size_t faiss_extra_ivf_memory(const FaissIndex *index)
 }
 
 int faiss_extra_hnsw_new(size_t dim, FaissMetricType metric, unsigned m, unsigned ef_construction,
-                         const float *rows, FaissIndex **out)
+                         const float *rows, const float *lift, FaissIndex **out)
 {
     return guarded([&] {
         auto kind = static_cast<faiss::MetricType>(metric);
         auto hnsw = std::make_unique<faiss::IndexHNSWFlat>(static_cast<int>(dim),
                                                            static_cast<int>(m), kind);
         hnsw->hnsw.efConstruction = static_cast<int>(ef_construction);
-        replace_storage(hnsw.get(), new RowStorage(dim, rows, kind == faiss::METRIC_INNER_PRODUCT));
+        replace_storage(hnsw.get(),
+                        new RowStorage(dim, rows, lift, kind == faiss::METRIC_INNER_PRODUCT));
         *out = c_of(hnsw.release());
     });
 }
@@ -350,7 +359,7 @@ int faiss_extra_hnsw_attach(FaissIndex *index, const float *rows, size_t n)
         faiss::IndexHNSWFlat *hnsw = hnsw_of(index);
         FAISS_THROW_IF_NOT(hnsw && hnsw->ntotal == static_cast<idx_t>(n));
         FAISS_THROW_IF_NOT(hnsw->hnsw.levels.size() == n && hnsw->hnsw.offsets.size() == n + 1);
-        auto *storage = new RowStorage(static_cast<size_t>(hnsw->d), rows,
+        auto *storage = new RowStorage(static_cast<size_t>(hnsw->d), rows, nullptr,
                                        hnsw->metric_type == faiss::METRIC_INNER_PRODUCT);
         storage->ntotal = hnsw->ntotal;
         replace_storage(hnsw, storage);
@@ -369,7 +378,8 @@ int faiss_extra_hnsw_search(const FaissIndex *index, const float *x, size_t ef,
         faiss::SearchParametersHNSW params;
         params.efSearch = static_cast<int>(ef);
         params.sel = bitmap.selects_all() ? nullptr : &bitmap;
-        RowDistance by_row(storage.rows, static_cast<size_t>(hnsw->d), storage.inner_product);
+        RowDistance by_row(storage.rows, nullptr, static_cast<size_t>(hnsw->d),
+                           storage.inner_product);
         by_row.set_query(x);
         std::fill(slots, slots + ef, idx_t{-1});
         // This version sizes its candidate heap by the index's own efSearch or by k, whatever the

@@ -49,9 +49,10 @@ int faiss_extra_ivf_scan(const FaissIndex *ivf, const uint8_t *codes, const uint
                          idx_t *slots);
 size_t faiss_extra_ivf_memory(const FaissIndex *ivf);
 
-/* An HNSW graph over the caller's rows. metric: inner product or L2. */
+/* An HNSW graph over the caller's rows. metric: inner product or L2. `lift` (NULL: none) is one
+ * more component per row that counts between rows while the graph is built, and in no query. */
 int faiss_extra_hnsw_new(size_t dim, FaissMetricType metric, unsigned m, unsigned ef_construction,
-                         const float *rows, FaissIndex **out);
+                         const float *rows, const float *lift, FaissIndex **out);
 /* Link the next n rows into the graph. */
 int faiss_extra_hnsw_add(FaissIndex *hnsw, size_t n);
 /* The rows of an index that was read back. n must be its number of vectors. */

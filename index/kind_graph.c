@@ -11,6 +11,7 @@
 
 #include "index/faiss_c_extra.h"
 #include "index/faiss_error.h"
+#include "index/kernels.h"
 #include "index/kind_ivf.h"
 #include "index/sq8.h"
 
@@ -46,6 +47,29 @@ static void plan_release(struct cairn_kind_plan *out)
     *out = (struct cairn_kind_plan){0};
 }
 
+/* Inner product is no distance: rows of small norm are nobody's neighbour and the graph falls
+ * apart. With one more component that brings every row to the same norm it orders pairs of rows as
+ * L2 does, and queries, which have 0 there, see plain inner products (Bachrach et al., "Speeding up
+ * the Xbox recommender system using a Euclidean transformation for inner-product spaces", 2014). */
+static float *lift_of(const struct cairn_rows *rows)
+{
+    if (rows->metric != CAIRN_METRIC_DOT)
+        return NULL;
+    float *lift = cairn_malloc(rows->count * sizeof(*lift)), most = 0;
+    for (uint32_t slot = 0; slot < rows->count; slot++) {
+        const float *row = cairn_rows_at(rows, slot);
+        lift[slot] = cairn_kernels->dot(row, row, rows->dim);
+        most = lift[slot] > most ? lift[slot] : most;
+    }
+    if (!isfinite(most)) { /* norms beyond a float's range: plain products have to do */
+        free(lift);
+        return NULL;
+    }
+    for (uint32_t slot = 0; slot < rows->count; slot++)
+        lift[slot] = sqrtf(most - lift[slot]);
+    return lift;
+}
+
 static int link_rows(const struct cairn_kind_source *source, FaissIndex *faiss, uint32_t count,
                      struct cairn_error *err)
 {
@@ -77,10 +101,13 @@ static int build(const struct cairn_kind_source *source, const struct cairn_kind
                                                                         : CAIRN_QUANTIZATION_SQ8,
     };
     uint32_t ef = params->ef_construction != 0 ? params->ef_construction : EF_CONSTRUCTION_DEFAULT;
+    float *lift = lift_of(rows);
     FaissIndex *faiss;
     if (faiss_extra_hnsw_new(rows->dim, cairn_faiss_metric(rows->metric), layout.m, ef, rows->data,
-                             &faiss) != OK)
+                             lift, &faiss) != OK) {
+        free(lift);
         return cairn_faiss_fail(err, CAIRN_EINTERNAL, "making a graph");
+    }
     faiss_extra_set_threads(source->threads);
     int code = link_rows(source, faiss, rows->count, err);
     faiss_extra_set_threads(1);
@@ -92,6 +119,7 @@ static int build(const struct cairn_kind_source *source, const struct cairn_kind
     if (code == 0 && faiss_extra_write(faiss, write_part, out) != OK && out->failed == 0)
         code = cairn_faiss_fail(err, CAIRN_EINTERNAL, "writing a graph");
     faiss_Index_free(faiss);
+    free(lift);
     return code;
 }
 

@@ -176,17 +176,28 @@ static int write_tail(struct cairn_index *index, const struct snapshot *snapshot
     return cairn_file_finish(&file, err);
 }
 
+/* The whole text of CURRENT, into CURRENT_BYTES_MAX bytes; returns its length. */
+static size_t render_current(const struct current *current, char *text)
+{
+    int len = snprintf(
+        text, CURRENT_BYTES_MAX,
+        "cairn-index %d gen %" PRIu64 " tail %" PRIu64 " built %" PRIu64 " offset %" PRIu64,
+        CURRENT_VERSION, current->generation, current->tail, current->built, current->offset);
+    uint32_t crc = cairn_crc32c(0, text, (size_t)len);
+    len += snprintf(text + len, CURRENT_BYTES_MAX - (size_t)len, " crc %08x\n", crc);
+    return (size_t)len;
+}
+
 static int write_current(struct cairn_index *index, const struct snapshot *snapshot,
                          struct cairn_error *err)
 {
+    struct current current = {.generation = snapshot->generation->number,
+                              .tail = index->tail_sequence,
+                              .built = cairn_generation_built(snapshot->generation),
+                              .offset = snapshot->offset};
     char text[CURRENT_BYTES_MAX];
-    int len = snprintf(text, sizeof(text),
-                       "cairn-index %d gen %" PRIu64 " tail %" PRIu64 " built %u offset %" PRIu64,
-                       CURRENT_VERSION, snapshot->generation->number, index->tail_sequence,
-                       cairn_generation_built(snapshot->generation), snapshot->offset);
-    len += snprintf(text + len, sizeof(text) - (size_t)len, " crc %08x\n",
-                    cairn_crc32c(0, text, (size_t)len));
-    int failed = cairn_io_replace_file(index->io, index->dir, "CURRENT", text, (size_t)len);
+    size_t len = render_current(&current, text);
+    int failed = cairn_io_replace_file(index->io, index->dir, "CURRENT", text, len);
     if (failed != 0)
         return cairn_fail(err, cairn_code_from_errno(-failed), "cannot write CURRENT in %s: %s",
                           index->dir, strerror(-failed));
@@ -257,19 +268,16 @@ int cairn_index_save(struct cairn_index *index, struct cairn_error *err)
 
 /* Loading. */
 
+/* What renders to the same bytes, checksum and all, is undamaged. */
 static int parse_current(const char *text, size_t len, struct current *out)
 {
-    int version, checked = -1, end = -1;
-    unsigned built, crc;
+    char again[CURRENT_BYTES_MAX];
+    int version;
     if (sscanf(text,
-               "cairn-index %d gen %" SCNu64 " tail %" SCNu64 " built %u offset %" SCNu64
-               "%n crc %8x\n%n",
-               &version, &out->generation, &out->tail, &built, &out->offset, &checked, &crc,
-               &end) != 6 ||
-        end != (int)len || version != CURRENT_VERSION ||
-        crc != cairn_crc32c(0, text, (size_t)checked))
+               "cairn-index %d gen %" SCNu64 " tail %" SCNu64 " built %" SCNu64 " offset %" SCNu64,
+               &version, &out->generation, &out->tail, &out->built, &out->offset) != 5 ||
+        len != render_current(out, again) || memcmp(text, again, len) != 0)
         return CAIRN_ECORRUPT;
-    out->built = built;
     return 0;
 }
 

@@ -77,8 +77,8 @@ static void fail_each(enum cairn_fault_kind kind, uint32_t times, int err_number
 {
     for (uint32_t after = 0;; after++) {
         struct log_fixture fixture;
-        fixture_setup(&fixture, 900);
-        struct cairn_faulty *faulty = cairn_faulty_new(after);
+        fixture_setup_in_memory(&fixture, 900);
+        struct cairn_faulty *faulty = cairn_faulty_new_over(&fixture.io, after);
         cairn_faulty_fail(faulty, kind, after, times, err_number);
         int code;
         uint64_t acknowledged = life(&fixture, faulty, &code);
@@ -130,12 +130,12 @@ static void test_crash_at_each_change(void **state)
 static void test_torn_writes(void **state)
 {
     (void)state;
-    static const size_t lengths[] = {1, 60, 72, 150, 500};
+    static const size_t lengths[] = {1, 8, 60, 71, 72, 73, 88, 150, 300, 500};
     for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++) {
         for (uint32_t after = 0;; after++) {
             struct log_fixture fixture;
-            fixture_setup(&fixture, 900);
-            struct cairn_faulty *faulty = cairn_faulty_new(after);
+            fixture_setup_in_memory(&fixture, 900);
+            struct cairn_faulty *faulty = cairn_faulty_new_over(&fixture.io, after);
             cairn_faulty_tear(faulty, after, lengths[i], EIO);
             cairn_faulty_fail(faulty, CAIRN_FAULT_ANY_WRITE, after + 1, CAIRN_FAULTY_FOREVER, EIO);
             int code;
@@ -157,8 +157,8 @@ static void test_short_writes_and_reads(void **state)
     static const size_t lengths[] = {1, 7, 72, 1000};
     for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++) {
         struct log_fixture fixture;
-        fixture_setup(&fixture, 900);
-        struct cairn_faulty *faulty = cairn_faulty_new(i);
+        fixture_setup_in_memory(&fixture, 900);
+        struct cairn_faulty *faulty = cairn_faulty_new_over(&fixture.io, i);
         cairn_faulty_shorten_writes(faulty, lengths[i]);
         cairn_faulty_shorten_reads(faulty, lengths[i]);
         int code;
@@ -175,13 +175,13 @@ static void test_reads_fail(void **state)
 {
     (void)state;
     struct log_fixture fixture;
-    fixture_setup(&fixture, 900);
+    fixture_setup_in_memory(&fixture, 900);
     struct cairn_log *log = fixture_open(&fixture);
     for (int i = 0; i < 5; i++) {
         fixture_append_ok(log, 2, BATCH_RECORDS);
     }
     cairn_log_close(&log);
-    struct cairn_faulty *faulty = cairn_faulty_new(1);
+    struct cairn_faulty *faulty = cairn_faulty_new_over(&fixture.io, 1);
     static const enum cairn_fault_kind kinds[] = {CAIRN_FAULT_READ, CAIRN_FAULT_OPEN,
                                                   CAIRN_FAULT_LIST};
     for (size_t i = 0; i < 3; i++) {
@@ -220,8 +220,8 @@ static void test_full_disk(void **state)
         struct log_fixture fixture;
         struct cairn_error err = {0};
         struct cairn_log *log;
-        fixture_setup(&fixture, 1500);
-        struct cairn_faulty *faulty = cairn_faulty_new(room);
+        fixture_setup_in_memory(&fixture, 1500);
+        struct cairn_faulty *faulty = cairn_faulty_new_over(&fixture.io, room);
         assert_int_equal(fixture_open_with(&fixture, cairn_faulty_io(faulty), 0, &log, NULL, &err),
                          0);
         cairn_faulty_fill_disk(faulty, room);
@@ -260,8 +260,8 @@ static void test_no_space_in_the_write(void **state)
     struct log_fixture fixture;
     struct cairn_error err = {0};
     struct cairn_log *log;
-    fixture_setup(&fixture, 0);
-    struct cairn_faulty *faulty = cairn_faulty_new(1);
+    fixture_setup_in_memory(&fixture, 0);
+    struct cairn_faulty *faulty = cairn_faulty_new_over(&fixture.io, 1);
     assert_int_equal(fixture_open_with(&fixture, cairn_faulty_io(faulty), 0, &log, NULL, &err), 0);
     fixture_append_ok(log, 1, BATCH_RECORDS);
     uint64_t size = fixture_file_size(&fixture, "00000000000000000001.seg");
@@ -287,8 +287,8 @@ static void test_failed_sync_is_final(void **state)
     struct log_fixture fixture;
     struct cairn_error err = {0};
     struct cairn_log *log;
-    fixture_setup(&fixture, 0);
-    struct cairn_faulty *faulty = cairn_faulty_new(1);
+    fixture_setup_in_memory(&fixture, 0);
+    struct cairn_faulty *faulty = cairn_faulty_new_over(&fixture.io, 1);
     assert_int_equal(fixture_open_with(&fixture, cairn_faulty_io(faulty), 0, &log, NULL, &err), 0);
     fixture_append_ok(log, 1, BATCH_RECORDS);
     cairn_faulty_fail(faulty, CAIRN_FAULT_FDATASYNC, 0, 1, EIO);
@@ -325,8 +325,8 @@ static void test_no_descriptors(void **state)
     struct log_fixture fixture;
     struct cairn_error err = {0};
     struct cairn_log *log;
-    fixture_setup(&fixture, 1);
-    struct cairn_faulty *faulty = cairn_faulty_new(1);
+    fixture_setup_in_memory(&fixture, 1);
+    struct cairn_faulty *faulty = cairn_faulty_new_over(&fixture.io, 1);
     assert_int_equal(fixture_open_with(&fixture, cairn_faulty_io(faulty), 0, &log, NULL, &err), 0);
     fixture_append_ok(log, 1, BATCH_RECORDS);
     cairn_faulty_fail(faulty, CAIRN_FAULT_OPEN, 0, 2, EMFILE);

@@ -15,7 +15,7 @@
 
 static void build(struct log_fixture *fixture, struct fixture_snapshot *files)
 {
-    fixture_setup(fixture, 900);
+    fixture_setup_in_memory(fixture, 900);
     struct cairn_log *log = fixture_open(fixture);
     for (uint32_t i = 0; i < 4; i++) {
         fixture_append_ok(log, 2, 2);

@@ -24,7 +24,7 @@ struct case_log {
 /* Five segments of two appends of four records each. */
 static void setup(struct case_log *log_case)
 {
-    fixture_setup(&log_case->fixture, 1);
+    fixture_setup_in_memory(&log_case->fixture, 1);
     struct cairn_log *log = fixture_open(&log_case->fixture);
     for (uint32_t i = 0; i < SEGMENTS; i++) {
         log_case->firsts[i] = 1 + 4 * i;
@@ -110,7 +110,7 @@ static void test_stale_record(void **state)
 {
     (void)state;
     struct log_fixture fixture;
-    fixture_setup(&fixture, 0);
+    fixture_setup_in_memory(&fixture, 0);
     struct cairn_log *log = fixture_open(&fixture);
     struct cairn_log_entry entry = {.kind = 1, .payload = {"0123456", 7}};
     struct cairn_log_batch batch = {&entry, 1};
@@ -187,7 +187,7 @@ static void test_stale_last_segment(void **state)
 {
     (void)state;
     struct log_fixture fixture;
-    fixture_setup(&fixture, 0);
+    fixture_setup_in_memory(&fixture, 0);
     struct cairn_log *log = fixture_open(&fixture);
     fixture_append_ok(log, 1, 3);
     const char *name = "00000000000000000001.seg";
@@ -295,7 +295,7 @@ static void test_mark_of_another_history(void **state)
     (void)state;
     struct log_fixture fixture;
     struct fixture_snapshot before;
-    fixture_setup(&fixture, 0);
+    fixture_setup_in_memory(&fixture, 0);
     struct cairn_log *log = fixture_open(&fixture);
     fixture_append_ok(log, 1, 3);
     cairn_log_close(&log);
@@ -318,6 +318,123 @@ static void test_mark_of_another_history(void **state)
     fixture_teardown(&fixture);
 }
 
+/* Append one record whose content does not tell the histories apart, only its ingest time does. */
+static void append_at(struct cairn_log *log, int64_t time_us)
+{
+    struct cairn_log_entry entry = {.kind = 1, .payload = {"0123456", 7}};
+    struct cairn_log_batch batch = {&entry, 1};
+    uint64_t first;
+    assert_int_equal(cairn_log_append(log, &batch, 1, &time_us, &first, NULL), 0);
+}
+
+/* Two lives of one log that part after its creation (a directory was copied and used twice): the
+ * same log id, offsets and lengths, but the records of one do not follow those of the other. */
+static void test_record_of_another_history(void **state)
+{
+    (void)state;
+    for (int rolling = 0; rolling < 2; rolling++) {
+        struct log_fixture fixture;
+        struct fixture_snapshot start, lives[2];
+        fixture_setup_in_memory(&fixture, rolling ? 1 : 0);
+        struct cairn_log *log = fixture_open(&fixture);
+        cairn_log_close(&log);
+        fixture_take(&fixture, &start);
+        for (int life = 0; life < 2; life++) {
+            fixture_put_back(&fixture, &start);
+            log = fixture_open(&fixture);
+            for (int i = 0; i < 4; i++) {
+                append_at(log, 100 * life + i);
+            }
+            cairn_log_close(&log);
+            fixture_take(&fixture, &lives[life]);
+        }
+        /* Record 1, alone in its segment or not, comes from the other life. */
+        const char *name = "00000000000000000001.seg";
+        const size_t record = CAIRN_LOG_SEGMENT_HEADER_BYTES;
+        struct cairn_buf mixed = fixture_read_file(&fixture, name);
+        memcpy(mixed.data + record, fixture_snapshot_file(&lives[0], name)->data + record, 80);
+        fixture_write_file(&fixture, name, mixed.data, mixed.len);
+        for (uint64_t trusted = 0; trusted <= 4; trusted += 4) {
+            struct cairn_error err = {0};
+            assert_int_equal(fixture_open_with(&fixture, NULL, trusted, &log, NULL, &err),
+                             CAIRN_ECORRUPT);
+            assert_non_null(strstr(err.message, "misplaced"));
+            assert_non_null(strstr(err.message, "offset 2"));
+        }
+        cairn_buf_release(&mixed);
+        fixture_snapshot_release(&start);
+        fixture_snapshot_release(&lives[0]);
+        fixture_snapshot_release(&lives[1]);
+        fixture_teardown(&fixture);
+    }
+}
+
+/* Two records written by hand behind a valid header; `second` is changed by the test. */
+static int open_two_records(struct cairn_log_record_header second, struct cairn_error *err)
+{
+    struct log_fixture fixture;
+    uint8_t bytes[CAIRN_LOG_SEGMENT_HEADER_BYTES + 2 * CAIRN_LOG_RECORD_HEADER_BYTES];
+    uint8_t *records = bytes + CAIRN_LOG_SEGMENT_HEADER_BYTES;
+    struct cairn_log_segment_header header = {.version = CAIRN_LOG_VERSION,
+                                              .shard = FIXTURE_SHARD,
+                                              .log_id = 9,
+                                              .first_offset = 1,
+                                              .chain = cairn_log_chain_start(9)};
+    struct cairn_log_record_header first = {.log_id = 9,
+                                            .offset = 1,
+                                            .chain = header.chain,
+                                            .ingest_time_us = 50,
+                                            .shard = FIXTURE_SHARD,
+                                            .batch_remaining = 1,
+                                            .kind = 1};
+    cairn_log_segment_header_encode(&header, bytes);
+    cairn_log_record_header_encode(&first, records);
+    second.chain = cairn_log_chain_after(records);
+    cairn_log_record_header_encode(&second, records + CAIRN_LOG_RECORD_HEADER_BYTES);
+    fixture_setup_in_memory(&fixture, 0);
+    assert_int_equal(fixture.io.mkdir(fixture.io.context, fixture.dir), 0);
+    fixture_write_file(&fixture, "00000000000000000001.seg", bytes, sizeof(bytes));
+    struct cairn_log *log;
+    int rc = fixture_open_with(&fixture, NULL, 0, &log, NULL, err);
+    cairn_log_close(&log);
+    fixture_teardown(&fixture);
+    return rc;
+}
+
+/* Records in their place, with valid checksums, that break a rule of the format. */
+static void test_rules(void **state)
+{
+    (void)state;
+    const struct cairn_log_record_header good = {.log_id = 9,
+                                                 .offset = 2,
+                                                 .ingest_time_us = 50,
+                                                 .shard = FIXTURE_SHARD,
+                                                 .append_index = 1,
+                                                 .kind = 1};
+    struct cairn_error err = {0};
+    assert_int_equal(open_two_records(good, &err), 0);
+    struct cairn_log_record_header bad = good;
+    bad.ingest_time_us = 49;
+    assert_int_equal(open_two_records(bad, &err), CAIRN_ECORRUPT);
+    assert_non_null(strstr(err.message, "an ingest time before"));
+    bad = good;
+    bad.batch_remaining = 1;
+    assert_int_equal(open_two_records(bad, &err), CAIRN_ECORRUPT);
+    assert_non_null(strstr(err.message, "continue its batch"));
+    bad = good;
+    bad.append_index = 0;
+    assert_int_equal(open_two_records(bad, &err), CAIRN_ECORRUPT);
+    assert_non_null(strstr(err.message, "continue its append"));
+    bad.append_index = 2;
+    assert_int_equal(open_two_records(bad, &err), CAIRN_ECORRUPT);
+    bad = good;
+    bad.payload_len = CAIRN_LOG_PAYLOAD_BYTES_MAX + 1;
+    assert_int_equal(open_two_records(bad, &err), CAIRN_ECORRUPT);
+    assert_non_null(strstr(err.message, "over the limit"));
+    bad.payload_len--; /* allowed, but not there: a torn tail */
+    assert_int_equal(open_two_records(bad, &err), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +447,8 @@ int main(void)
         cmocka_unit_test(test_bytes_after_a_finished_segment),
         cmocka_unit_test(test_foreign_segments),
         cmocka_unit_test(test_mark_of_another_history),
+        cmocka_unit_test(test_record_of_another_history),
+        cmocka_unit_test(test_rules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

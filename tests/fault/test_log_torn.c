@@ -25,7 +25,7 @@ struct torn_log {
 
 static void torn_setup(struct torn_log *torn, uint32_t batches, uint32_t records)
 {
-    fixture_setup(&torn->fixture, 0);
+    fixture_setup_in_memory(&torn->fixture, 0);
     struct cairn_log *log = fixture_open(&torn->fixture);
     fixture_append_ok(log, 2, 2);
     fixture_append_ok(log, 1, 3);
@@ -241,7 +241,7 @@ static void test_torn_segment_header(void **state)
 {
     (void)state;
     struct log_fixture fixture;
-    fixture_setup(&fixture, 600);
+    fixture_setup_in_memory(&fixture, 600);
     struct cairn_log *log = fixture_open(&fixture);
     fixture_append_ok(log, 1, 5);
     struct cairn_buf old_mark = fixture_read_file(&fixture, CAIRN_LOG_MARK_NAME);
@@ -296,7 +296,7 @@ static void test_torn_first_segment(void **state)
 {
     (void)state;
     struct log_fixture fixture;
-    fixture_setup(&fixture, 0);
+    fixture_setup_in_memory(&fixture, 0);
     struct cairn_log *log = fixture_open(&fixture);
     cairn_log_close(&log);
     struct cairn_buf header = fixture_read_file(&fixture, FIRST_SEGMENT);

@@ -45,15 +45,15 @@ static struct cairn_rowstore *open_store(const char *path)
     return store;
 }
 
-static void fill_model(struct model *model, uint64_t seed)
+static void fill_model(struct rowmodel *model, uint64_t seed)
 {
     uint64_t random = seed;
-    model_init(model);
+    rowmodel_init(model);
     while (model->count < EVENTS)
-        model_add_random(model, &random);
+        rowmodel_add_random(model, &random);
 }
 
-static int apply_from(struct cairn_rowstore *store, const struct model *model, uint32_t count)
+static int apply_from(struct cairn_rowstore *store, const struct rowmodel *model, uint32_t count)
 {
     struct cairn_apply_result results[BATCH_MAX];
     struct cairn_apply_output out = {.results = results};
@@ -67,7 +67,7 @@ static int apply_from(struct cairn_rowstore *store, const struct model *model, u
 /* Apply, flush now and then, report, until someone kills us or the log ends. */
 static int run_victim(const char *path, uint64_t seed, uint64_t random)
 {
-    struct model model;
+    struct rowmodel model;
     fill_model(&model, seed);
     struct cairn_rowstore *store = open_store(path);
     if (store == NULL)
@@ -137,8 +137,8 @@ static struct progress kill_victim(pid_t pid, int progress_fd, uint64_t steps)
     return last;
 }
 
-static void check_row(struct cairn_rowstore *store, const struct model *model, uint32_t collection,
-                      struct cairn_str key, const struct model_row *row)
+static void check_row(struct cairn_rowstore *store, const struct rowmodel *model,
+                      uint32_t collection, struct cairn_str key, const struct rowmodel_row *row)
 {
     struct cairn_row_pin pin;
     struct cairn_error err;
@@ -152,7 +152,7 @@ static void check_row(struct cairn_rowstore *store, const struct model *model, u
         struct cairn_row_cell stored;
         assert_true(cairn_row_view_find(&pin.view, is_vector, cell->name, &stored));
         assert_int_equal(stored.stamp.event_time_us, cell->stamp.event_time_us);
-        assert_true(model_says(model, stored.stamp.offset, collection, key, cell));
+        assert_true(rowmodel_says(model, stored.stamp.offset, collection, key, cell));
         if (!is_vector) {
             assert_true(cairn_value_eq(&stored.value, &cell->value));
             continue;
@@ -176,8 +176,8 @@ static uint64_t count_vectors(struct cairn_rowstore *store, uint32_t collection)
         const float *f32;
         uint32_t dim;
         uint64_t offset;
-        assert_int_equal(cairn_vector_scan_open(store, collection, model_vectors[i], &scan, &err),
-                         0);
+        assert_int_equal(
+            cairn_vector_scan_open(store, collection, rowmodel_vectors[i], &scan, &err), 0);
         while (cairn_vector_scan_next(scan, &key, &f32, &dim, &offset, &err) == 0)
             count++;
         assert_int_equal(err.code, CAIRN_EEND);
@@ -186,15 +186,15 @@ static uint64_t count_vectors(struct cairn_rowstore *store, uint32_t collection)
     return count;
 }
 
-static void check_store(struct cairn_rowstore *store, const struct model *model)
+static void check_store(struct cairn_rowstore *store, const struct rowmodel *model)
 {
     uint64_t applied = cairn_rowstore_applied(store);
     for (uint32_t id = 1; id < model->next_id; id++) {
         uint64_t entities = 0, routed = 0, vectors = 0;
-        for (uint32_t i = 0; i < MODEL_KEYS; i++) {
-            struct model_row row;
-            model_row(model, id, model_keys[i], applied, &row);
-            check_row(store, model, id, model_keys[i], &row);
+        for (uint32_t i = 0; i < ROWMODEL_KEYS; i++) {
+            struct rowmodel_row row;
+            rowmodel_row(model, id, rowmodel_keys[i], applied, &row);
+            check_row(store, model, id, rowmodel_keys[i], &row);
             entities += row.exists;
             routed += row.exists && row.route.len > 0;
             for (uint32_t c = 0; c < row.cells_count; c++)
@@ -215,7 +215,7 @@ static void killed_store_is_a_prefix_of_the_log(void **test)
     uint64_t seed = cairn_test_seed(), random = seed;
     struct cairn_test_dir dir;
     char path[CAIRN_TEST_PATH_BYTES];
-    struct model model;
+    struct rowmodel model;
     fill_model(&model, seed);
     cairn_test_dir_make(&dir);
     cairn_test_dir_path(&dir, "rows", path);
@@ -247,7 +247,7 @@ static void killed_store_is_a_prefix_of_the_log(void **test)
     assert_int_equal(cairn_rowstore_applied(store), EVENTS);
     check_store(store, &model);
     cairn_rowstore_close(&store);
-    model_release(&model);
+    rowmodel_release(&model);
     cairn_test_dir_remove(&dir);
 }
 

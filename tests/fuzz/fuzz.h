@@ -23,7 +23,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Write the at-th valid input to start from, at most FUZZ_INPUT_BYTES_MAX; 0: there are no more. */
+/* Write the at-th valid input to start from, at most FUZZ_INPUT_BYTES_MAX; 0: there are no more.
+ * A target may leave it out. */
 size_t fuzz_seed(unsigned at, uint8_t *out);
 
 static inline struct cairn_str fuzz_text(const uint8_t *data, size_t size)

@@ -210,7 +210,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     cairn_diag_set_level(CAIRN_DIAG_ERROR);
-    struct world world = {.memory = cairn_memory_io_new()};
+    struct world world = {.memory = cairn_memory_io_new(1)};
     world.io = cairn_memory_io_table(world.memory);
     if (data[0] & 1) {
         made_up(&world, data, size);

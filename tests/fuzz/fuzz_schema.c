@@ -12,8 +12,8 @@ static const char *const texts[] = {
     "\"history\":{\"keep\":\"90d\"},\"documents\":{\"vector\":\"default\",\"chunker\":{},"
     "\"embedder\":{\"kind\":\"hash\"}}}",
     "{\"vectors\":{\"v\":{\"dim\":8,\"index\":{\"kind\":\"ivf\",\"lists\":16,\"nprobe\":4}}}}",
-    "{\"name\":\"c\",\"id\":1,\"version\":3,\"dropped\":true,\"created_us\":5,"
-    "\"features\":{\"new\":{\"type\":\"bool\",\"indexed\":false,\"stored_name\":\"old\"}}}",
+    ("{\"name\":\"c\",\"id\":1,\"version\":3,\"dropped\":true,\"created_us\":5,"
+     "\"features\":{\"new\":{\"type\":\"bool\",\"indexed\":false,\"stored_name\":\"old\"}}}"),
     "{}",
 };
 

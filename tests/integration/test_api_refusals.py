@@ -3,7 +3,7 @@ import json
 import os
 import unittest
 
-from api_harness import DEADLINE_S, JSON, NDJSON, ApiTest, Server
+from api_harness import JSON, NDJSON, ApiTest, Server
 
 KEY_MAX = 512
 BODY_MAX = 64 << 20
@@ -232,6 +232,7 @@ class Reads(ApiTest):
         self.refused_search("invalid_type", "k", {"vector": vector, "k": 1.5})
         self.refused_search("invalid_field", "params.nope", {"vector": vector, "params": {"nope": 1}})
         self.refused_search("invalid_field", "params.ef", {"vector": vector, "params": {"ef": 0}})
+        self.refused_search("invalid_field", "params.ef", {"vector": vector, "params": {"ef": 10001}})
         self.refused_search("invalid_field", "params.nprobe", {"vector": vector, "params": {"nprobe": 65537}})
         self.refused_search("invalid_type", "params.exact", {"vector": vector, "params": {"exact": 1}})
         self.refused_search("invalid_type", "with_provenance", {"vector": vector, "with_provenance": "yes"})
@@ -255,10 +256,10 @@ class Reads(ApiTest):
         wide["any"].pop()
         self.assertEqual(self.count(filter=wide), 0)
         deep = {"feature": "clicks", "eq": 1}
-        for _ in range(15):
+        for _ in range(11):
             deep = {"all": [deep]}
         self.assertEqual(self.count(filter=deep), 0)
-        self.refused(400, "invalid_filter", "16", "POST", self.path + "/entities:count", {"filter": {"all": [deep]}})
+        self.refused(400, "invalid_filter", "12", "POST", self.path + "/entities:count", {"filter": {"all": [deep]}})
 
     def test_delete(self):
         delete = self.path + "/entities:delete"
@@ -268,6 +269,13 @@ class Reads(ApiTest):
         self.refused(400, "invalid_field", "keys", "POST", delete, {"keys": []})
         self.refused(400, "invalid_key", "keys[1]", "POST", delete, {"keys": ["a", ""]})
         self.assertEqual(self.count(), 1)
+
+    def test_out_of_time(self):
+        self.put(*({"key": i, "features": {"clicks": i}} for i in range(5000)))
+        answer = self.call("POST", self.path + "/entities:delete", {"filter": {"feature": "clicks", "gte": 0}},
+                           headers={"Cairn-Timeout": "1ms"})
+        self.assertEqual((answer.status, answer.json["code"]), (504, "timeout"))
+        self.assertGreater(self.count(), 0)
 
     def test_scroll(self):
         scroll = self.path + "/entities:scroll"
@@ -341,6 +349,31 @@ class Keys(unittest.TestCase):
         self.assertEqual(self.status("reader", "GET", "/metrics"), 200)
 
 
+class FullDisk(unittest.TestCase):
+    """Writes are refused while the disk has less than is to be kept free; reads go on."""
+
+    def test_out_of_space(self):
+        server = Server()
+        try:
+            entities = {"entities": [{"key": "a", "features": {"n": 1}}]}
+            self.assertEqual(server.request("PUT", "/v1/collections/c", {}).status, 201)
+            self.assertEqual(server.request("POST", "/v1/collections/c/entities", entities).status, 200)
+            server.stop()
+            server = Server("--free-bytes-min", str(1 << 60), folder=server.folder)
+            answer = server.request("POST", "/v1/collections/c/entities", entities)
+            self.assertEqual((answer.status, answer.json["code"]), (507, "out_of_space"))
+            answer = server.request("POST", "/v1/collections/c/entities", b'{"key": "b"}\n', media=NDJSON)
+            self.assertEqual((answer.status, answer.lines[0]["error"]["code"]), (200, "out_of_space"))
+            answer = server.request("DELETE", "/v1/collections/c/entities/a")
+            self.assertEqual((answer.status, answer.json["code"]), (507, "out_of_space"))
+            found = server.request("GET", "/v1/collections/c/entities/a")
+            self.assertEqual((found.status, found.json["features"]), (200, {"n": 1}))
+            self.assertEqual(server.request("POST", "/v1/collections/c/entities:count", {}).json["count"], 1)
+        finally:
+            server.stop()
+            server.remove()
+
+
 class DamagedLog(unittest.TestCase):
     """A shard with a damaged log refuses writes with its reason; reads go on, other shards too."""
 
@@ -380,13 +413,11 @@ class DamagedLog(unittest.TestCase):
 
     @staticmethod
     def damage(data):
-        folder = next(os.path.join(path, "log") if os.path.isdir(os.path.join(path, "log")) else path
-                      for path, folders, files in os.walk(data)
-                      if os.path.basename(path) in ("s0", "shard-0", "0") or path.endswith("shard0"))
-        segment = max((os.path.join(path, name) for path, _, files in os.walk(folder) for name in files
-                       if name.endswith(".seg") or name.endswith(".log") or "segment" in name), key=os.path.getsize)
+        """Flip a byte in the middle of shard 0's newest segment."""
+        folder = os.path.join(data, "shard-0000", "log")
+        segment = os.path.join(folder, max(name for name in os.listdir(folder) if name.endswith(".seg")))
         with open(segment, "r+b") as file:
-            file.seek(4096 if os.path.getsize(segment) > 8192 else os.path.getsize(segment) // 3)
+            file.seek(os.path.getsize(segment) // 2)
             byte = file.read(1)
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte[0] ^ 0xFF]))

@@ -5,14 +5,15 @@ import json
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BIN = os.environ.get("CAIRN_BIN", os.path.join(ROOT, "build/cairn"))
-DEADLINE_S = 60
+import api_harness
+from api_harness import BIN, DEADLINE_S, ROOT
 
 
 def clean_environment(extra):
@@ -26,30 +27,16 @@ def run(*arguments, stdin="", env=None):
                           env=clean_environment(env or {}), timeout=DEADLINE_S, check=False)
 
 
-class Server:
+class Server(api_harness.Server):
     def __init__(self, *flags, folder=None):
-        self.folder = folder or tempfile.mkdtemp(prefix="cairn-test-")
-        self.data = os.path.join(self.folder, "data")
-        port_file = os.path.join(self.folder, "port")
-        self.log = open(os.path.join(self.folder, "log"), "ab")
-        self.process = subprocess.Popen(
-            [BIN, "serve", "--data", self.data, "--listen", "127.0.0.1:0", "--port-file", port_file, *flags],
-            stdout=subprocess.PIPE, stderr=self.log, text=True, env=clean_environment({}))
-        self.ready = self.process.stdout.readline()
-        if not os.path.exists(port_file):
-            self.process.wait(timeout=DEADLINE_S)
-            with open(self.log.name, encoding="utf-8") as text:
-                raise AssertionError("the server did not start: " + text.read())
-        with open(port_file, encoding="ascii") as text:
-            self.url = "http://127.0.0.1:" + text.read().strip()
+        super().__init__(*flags, folder=folder)
+        self.url = "http://127.0.0.1:%d" % self.port
+        # The last line of standard output; messages carry a time in front.
+        self.ready = [line for line in self.messages().splitlines() if line.startswith(("cairn ", "{"))][-1]
 
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=DEADLINE_S)
-        self.process.stdout.close()
-        self.log.close()
-        return code
+    def messages(self):
+        with open(self.log.name, encoding="utf-8") as text:
+            return text.read()
 
 
 def flip_byte(path, at):
@@ -278,15 +265,31 @@ class WithServer(unittest.TestCase):
         self.assertEqual([shard["id"] for shard in status["cluster"]["shards"]], ["s0", "s1"])
         self.assertIn("seen", [collection["name"] for collection in status["collections"]])
 
-    def test_sample_data_loads(self):
+    def load_sample(self):
         self.create("words", "--schema", os.path.join(ROOT, "scripts/wordnet-schema.json"))
-        with gzip.open(os.path.join(ROOT, "scripts/sample/wordnet-sample.ndjson.gz"), "rt") as file:
+        with gzip.open(os.path.join(ROOT, "scripts/sample/wordnet-sample.ndjson.gz"), "rt", encoding="utf-8") as file:
             text = file.read()
         answer = json.loads(self.cairn("put", "words", "--json", stdin=text).stdout)
         self.assertEqual((answer["rows"], answer["errors"]), (text.count("\n"), 0))
+
+    def test_sample_data_has_sensible_neighbours(self):
+        self.load_sample()
         answer = self.cairn("search", "words", "--key", "dog.n.01", "-k", "5", "--json", "--exact")
         near = {hit["key"].split(".")[0] for hit in json.loads(answer.stdout)["hits"]}
         self.assertTrue(near & {"cat", "pup", "animal", "cow", "horse", "bird"}, near)
+
+    def test_the_curl_examples_of_the_readme(self):
+        self.load_sample()
+        self.addCleanup(self.cairn, "collection", "drop", "users")
+        with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+            section = file.read().split("## What to do next")[1]
+        script = section.split("```sh\n")[1].split("```")[0]
+        self.assertEqual(script.count("curl -s "), 5)
+        script = script.replace("curl -s ", "curl -sS --fail ").replace("localhost:8080", self.server.url)
+        answer = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        self.assertEqual((answer.returncode, answer.stderr), (0, ""))
+        self.assertIn("noun.animal", script)
+        self.assertIn('"u1"', answer.stdout)
 
     def test_log_commands_refuse_a_running_server(self):
         for command in ("dump", "check", "repair"):
@@ -392,6 +395,25 @@ class Serving(unittest.TestCase):
         self.assertEqual(server.process.wait(timeout=DEADLINE_S), 0)
         server.stop()
 
+    def test_a_second_signal_ends_a_drain_at_once(self):
+        server = Server(folder=self.folder)
+        self.addCleanup(server.stop)
+        run("collection", "create", "c", env={"CAIRN_URL": server.url})
+        host, port = server.url[len("http://"):].split(":")
+        with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as upload:
+            upload.sendall(b"POST /v1/collections/c/entities HTTP/1.1\r\nHost: x\r\n"
+                           b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+                           b"b\r\n{\"key\":\"a\"}\r\n")
+            # The server has the request in hand once another one, sent later, is answered.
+            self.assertEqual(run("status", env={"CAIRN_URL": server.url}).returncode, 0)
+            server.process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + DEADLINE_S
+            while "draining" not in server.messages() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            self.assertIsNone(server.process.poll())
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(server.process.wait(timeout=10), 128 + signal.SIGTERM)
+
     def test_the_data_directory_belongs_to_one_server(self):
         server = Server(folder=self.folder)
         self.addCleanup(server.stop)
@@ -435,7 +457,6 @@ class Serving(unittest.TestCase):
         server.process.kill()
         server.process.wait(timeout=DEADLINE_S)
         server.stop()
-        os.unlink(os.path.join(self.folder, "port"))
         server = Server(folder=self.folder)
         self.addCleanup(server.stop)
         self.assertRegex(server.ready, r"\d+ records replayed")

@@ -296,8 +296,13 @@ static uint64_t faulty_random(void *context)
 
 struct cairn_faulty *cairn_faulty_new(uint64_t seed)
 {
+    return cairn_faulty_new_over(cairn_io_posix(), seed);
+}
+
+struct cairn_faulty *cairn_faulty_new_over(const struct cairn_io *real, uint64_t seed)
+{
     struct cairn_faulty *faulty = cairn_calloc(1, sizeof(*faulty));
-    faulty->real = cairn_io_posix();
+    faulty->real = real;
     faulty->table = (struct cairn_io){
         .context = faulty,
         .open = faulty_open,

@@ -47,6 +47,8 @@ enum cairn_fault_kind {
 struct cairn_faulty;
 
 struct cairn_faulty *cairn_faulty_new(uint64_t seed);
+/* The same over other files than the real ones; `real` must outlive it. */
+struct cairn_faulty *cairn_faulty_new_over(const struct cairn_io *real, uint64_t seed);
 void cairn_faulty_free(struct cairn_faulty **faulty);
 /* The table to hand to the code under test; lives as long as `faulty`. */
 const struct cairn_io *cairn_faulty_io(struct cairn_faulty *faulty);

@@ -90,7 +90,10 @@ static size_t read_more(struct http_client *client)
     if (ready == 0)
         fail("no answer in time");
     size_t room = 64 << 10;
-    client->input = realloc(client->input, client->input_len + room + 1);
+    if (client->input_capacity < client->input_len + room + 1) {
+        client->input_capacity = 2 * (client->input_len + room + 1);
+        client->input = realloc(client->input, client->input_capacity);
+    }
     ssize_t got = recv(client->fd, client->input + client->input_len, room, 0);
     if (got <= 0)
         return 0;

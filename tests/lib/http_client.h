@@ -11,7 +11,7 @@
 struct http_client {
     int fd;
     char *input; /* read and not yet consumed */
-    size_t input_len;
+    size_t input_len, input_capacity;
 };
 
 struct http_answer {

@@ -93,6 +93,15 @@ void index_model_release(struct index_model *model)
     free(model->offsets);
 }
 
+void index_model_copy(struct index_model *to, const struct index_model *from)
+{
+    index_model_init(to, from->metric, from->dim, from->capacity);
+    to->live = from->live;
+    memcpy(to->present, from->present, from->capacity * sizeof(bool));
+    memcpy(to->vectors, from->vectors, (size_t)from->capacity * from->dim * sizeof(float));
+    memcpy(to->offsets, from->offsets, from->capacity * sizeof(uint64_t));
+}
+
 static void prepare(enum cairn_metric metric, const float *from, uint32_t dim, float *to)
 {
     double squares = 0;
@@ -130,6 +139,35 @@ static int compare(const void *left, const void *right)
     return cairn_str_cmp(test_key(a->number, first), test_key(b->number, second));
 }
 
+/* Quickselect: the k best come to the front, in any order. */
+static void bring_best_forward(struct model_hit *all, uint32_t count, uint32_t k)
+{
+    uint32_t low = 0, high = count;
+    while (high - low > 1 && k > low && k < high) {
+        struct model_hit pivot = all[low + (high - low) / 2];
+        uint32_t better = low, at = low, worse = high;
+        while (at < worse) {
+            int order = compare(&all[at], &pivot);
+            struct model_hit moving = all[at];
+            if (order < 0) {
+                all[at++] = all[better];
+                all[better++] = moving;
+            } else if (order > 0) {
+                all[at] = all[--worse];
+                all[worse] = moving;
+            } else {
+                at++;
+            }
+        }
+        if (k <= better)
+            high = better;
+        else if (k >= worse)
+            low = worse;
+        else
+            return;
+    }
+}
+
 uint32_t index_model_search(const struct index_model *model, const float *query, uint32_t k,
                             const bool *allow, struct model_hit *hits)
 {
@@ -147,7 +185,9 @@ uint32_t index_model_search(const struct index_model *model, const float *query,
         all[count++] = (struct model_hit){score, i};
     }
     higher_is_better = model->metric != CAIRN_METRIC_L2;
-    qsort(all, count, sizeof(*all), compare);
+    if (k < count)
+        bring_best_forward(all, count, k);
+    qsort(all, count < k ? count : k, sizeof(*all), compare);
     count = count < k ? count : k;
     memcpy(hits, all, count * sizeof(*all));
     free(prepared);

@@ -43,6 +43,7 @@ struct index_model {
 void index_model_init(struct index_model *model, enum cairn_metric metric, uint32_t dim,
                       uint32_t capacity);
 void index_model_release(struct index_model *model);
+void index_model_copy(struct index_model *to, const struct index_model *from); /* a new model */
 void index_model_upsert(struct index_model *model, uint32_t number, const float *vector,
                         uint64_t offset);
 void index_model_remove(struct index_model *model, uint32_t number);

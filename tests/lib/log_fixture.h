@@ -1,11 +1,12 @@
-/* A feature log in a temporary directory, and records whose content follows from their offset, so
- * that reading one back needs no model. */
+/* A feature log, in a temporary directory or in memory, and records whose content follows from
+ * their offset, so that reading one back needs no model. */
 #ifndef CAIRN_TESTS_LOG_FIXTURE_H
 #define CAIRN_TESTS_LOG_FIXTURE_H
 
 #include "base/buf.h"
 #include "base/io.h"
 #include "featurestore/log.h"
+#include "tests/lib/memory_io.h"
 #include "tests/lib/testing.h"
 
 #define FIXTURE_SHARD       7u
@@ -14,11 +15,13 @@
 struct log_fixture {
     struct cairn_test_dir root; /* everything is removed with it */
     char dir[CAIRN_TEST_PATH_BYTES];
-    struct cairn_io io; /* the real files; syncs do nothing, since no test cuts the power */
+    struct cairn_io io; /* what the log is on; syncs do nothing, since no test cuts the power */
+    struct cairn_memory_io *memory; /* NULL: real files */
     uint64_t segment_bytes_max;
 };
 
 void fixture_setup(struct log_fixture *fixture, uint64_t segment_bytes_max);
+void fixture_setup_in_memory(struct log_fixture *fixture, uint64_t segment_bytes_max);
 void fixture_teardown(struct log_fixture *fixture);
 
 /* What record `offset` holds. The payload (up to 8 KiB) lives until the next call on the thread. */

@@ -230,9 +230,10 @@ static uint64_t memory_random(void *context)
     return memory->random += UINT64_C(0x9E3779B97F4A7C15);
 }
 
-struct cairn_memory_io *cairn_memory_io_new(void)
+struct cairn_memory_io *cairn_memory_io_new(uint64_t seed)
 {
     struct cairn_memory_io *memory = cairn_calloc(1, sizeof(*memory));
+    memory->random = seed;
     memory->table = (struct cairn_io){
         .context = memory,
         .open = memory_open,
@@ -256,18 +257,24 @@ struct cairn_memory_io *cairn_memory_io_new(void)
     return memory;
 }
 
-void cairn_memory_io_free(struct cairn_memory_io **memory_pointer)
+void cairn_memory_io_clear(struct cairn_memory_io *memory)
 {
-    struct cairn_memory_io *memory = *memory_pointer;
-    *memory_pointer = NULL;
     for (int i = 0; i < FILES_MAX; i++) {
-        if (memory->files[i].descriptors > 0) {
-            fprintf(stderr, "%s is still open\n", memory->files[i].path);
+        struct memory_file *file = &memory->files[i];
+        if (file->descriptors > 0) {
+            fprintf(stderr, "%s is still open\n", file->path);
             abort();
         }
-        cairn_buf_release(&memory->files[i].bytes);
+        cairn_buf_release(&file->bytes);
+        file->used = false;
     }
-    free(memory);
+}
+
+void cairn_memory_io_free(struct cairn_memory_io **memory)
+{
+    cairn_memory_io_clear(*memory);
+    free(*memory);
+    *memory = NULL;
 }
 
 const struct cairn_io *cairn_memory_io_table(struct cairn_memory_io *memory)

@@ -10,7 +10,8 @@
 
 struct cairn_memory_io;
 
-struct cairn_memory_io *cairn_memory_io_new(void);
+/* Random numbers follow from the seed. */
+struct cairn_memory_io *cairn_memory_io_new(uint64_t seed);
 /* Every descriptor must have been closed: aborts if one was not. */
 void cairn_memory_io_free(struct cairn_memory_io **memory);
 const struct cairn_io *cairn_memory_io_table(struct cairn_memory_io *memory);
@@ -18,6 +19,8 @@ const struct cairn_io *cairn_memory_io_table(struct cairn_memory_io *memory);
 /* The bytes of a file, to be changed at will until the next call that changes it; NULL if there is
  * none. */
 struct cairn_buf *cairn_memory_io_file(struct cairn_memory_io *memory, const char *path);
+/* Remove every file; none may be open. */
+void cairn_memory_io_clear(struct cairn_memory_io *memory);
 /* Create or replace a file. */
 void cairn_memory_io_put(struct cairn_memory_io *memory, const char *path, const void *bytes,
                          size_t len);

@@ -11,14 +11,14 @@
         text, sizeof(text) - 1                                                                     \
     }
 
-const struct cairn_str model_keys[MODEL_KEYS] = {
+const struct cairn_str rowmodel_keys[ROWMODEL_KEYS] = {
     KEY("\0"),     KEY("\0\0"),     KEY("\0\x01"),       KEY("\x01"),
     KEY("a"),      KEY("a\0"),      KEY("a\0a"),         KEY("a\x01"),
     KEY("aa"),     KEY("b"),        KEY("b/1"),          KEY("b/10"),
     KEY("b/2"),    KEY("key-01"),   KEY("key-02"),       KEY("key-03"),
     KEY("key-04"), KEY("u"),        KEY("u1"),           KEY("u2"),
     KEY("\x7f"),   KEY("\xc3\xa9"), KEY("\xe2\x82\xac"), KEY("\xf0\x9f\x98\x80")};
-const struct cairn_str model_vectors[2] = {KEY("v"), KEY("w")};
+const struct cairn_str rowmodel_vectors[2] = {KEY("v"), KEY("w")};
 static const struct cairn_str feature_names[] = {KEY("a"), KEY("b"), KEY("c"), KEY("d"), KEY("v")};
 static const struct cairn_str routes[] = {KEY("r1"), KEY("r2"), KEY("u1")};
 static const char *const collection_names[] = {"c0", "c1", "c2"};
@@ -28,12 +28,12 @@ static uint32_t below(uint64_t *random, uint32_t bound)
     return (uint32_t)cairn_test_random_below(random, bound);
 }
 
-void model_init(struct model *model)
+void rowmodel_init(struct rowmodel *model)
 {
-    *model = (struct model){.encoder = cairn_encoder_new(), .next_id = 1};
+    *model = (struct rowmodel){.encoder = cairn_encoder_new(), .next_id = 1};
 }
 
-void model_release(struct model *model)
+void rowmodel_release(struct rowmodel *model)
 {
     cairn_arena_release(&model->arena);
     cairn_encoder_free(&model->encoder);
@@ -42,8 +42,9 @@ void model_release(struct model *model)
     free(model->dropped);
 }
 
-static struct cairn_log_record *add_record(struct model *model, uint8_t kind, uint32_t collection,
-                                           int64_t ingest_time_us, struct cairn_str payload)
+static struct cairn_log_record *add_record(struct rowmodel *model, uint8_t kind,
+                                           uint32_t collection, int64_t ingest_time_us,
+                                           struct cairn_str payload)
 {
     if (model->count == model->capacity) {
         model->capacity = model->capacity * 2 + 64;
@@ -82,7 +83,7 @@ static void encode_schema(struct cairn_str name, uint32_t id, uint64_t version, 
     cairn_json_parser_free(&parser);
 }
 
-void model_add_schema(struct model *model, uint32_t number, uint32_t id, bool dropped)
+void rowmodel_add_schema(struct rowmodel *model, uint32_t number, uint32_t id, bool dropped)
 {
     struct cairn_buf text = {0};
     encode_schema(cairn_str_from(collection_names[number]), id, ++model->schema_versions[number],
@@ -95,8 +96,8 @@ void model_add_schema(struct model *model, uint32_t number, uint32_t id, bool dr
     model->collection_ids[number] = dropped ? 0 : id;
 }
 
-void model_add_entity(struct model *model, uint32_t collection, int64_t ingest_time_us,
-                      const struct cairn_entity *entity)
+void rowmodel_add_entity(struct rowmodel *model, uint32_t collection, int64_t ingest_time_us,
+                         const struct cairn_entity *entity)
 {
     add_record(model, CAIRN_RECORD_ENTITY, collection, ingest_time_us,
                cairn_entity_encode(model->encoder, entity));
@@ -125,7 +126,7 @@ static struct cairn_value random_value(uint64_t *random)
     }
 }
 
-static void random_cells(struct model *model, uint64_t *random, struct cairn_entity *entity)
+static void random_cells(struct rowmodel *model, uint64_t *random, struct cairn_entity *entity)
 {
     struct cairn_feature *features = cairn_arena_alloc(&model->arena, 5 * sizeof(*features));
     struct cairn_vector *vectors = cairn_arena_alloc(&model->arena, 2 * sizeof(*vectors));
@@ -144,18 +145,18 @@ static void random_cells(struct model *model, uint64_t *random, struct cairn_ent
             f32[d] = (float)below(random, 2);
         bool removal = below(random, 4) == 0;
         vectors[entity->vectors_count++] = (struct cairn_vector){
-            model_vectors[(first + i) % 2], removal ? NULL : f32, removal ? 0 : dim};
+            rowmodel_vectors[(first + i) % 2], removal ? NULL : f32, removal ? 0 : dim};
     }
     entity->features = features;
     entity->vectors = vectors;
 }
 
-static void random_entity(struct model *model, uint64_t *random, struct cairn_entity *entity)
+static void random_entity(struct rowmodel *model, uint64_t *random, struct cairn_entity *entity)
 {
     static const struct cairn_str sources[] = {KEY(""), KEY("s3://bucket/file")};
     uint32_t op = below(random, 8);
     *entity = (struct cairn_entity){
-        .key = model_keys[below(random, MODEL_KEYS)],
+        .key = rowmodel_keys[below(random, ROWMODEL_KEYS)],
         .event_time_us = below(random, 4) == 0 ? CAIRN_TIME_NONE : (int64_t)below(random, 40) - 10,
         .op = op == 0   ? CAIRN_OP_DELETE
               : op == 1 ? CAIRN_OP_REPLACE
@@ -168,20 +169,20 @@ static void random_entity(struct model *model, uint64_t *random, struct cairn_en
         random_cells(model, random, entity);
 }
 
-void model_add_random(struct model *model, uint64_t *random)
+void rowmodel_add_random(struct rowmodel *model, uint64_t *random)
 {
     uint32_t number = below(random, 3);
     if (model->collection_ids[number] == 0) {
-        model_add_schema(model, number, model->next_id++, false);
+        rowmodel_add_schema(model, number, model->next_id++, false);
         return;
     }
     uint32_t collection = model->collection_ids[number];
     if (below(random, 500) == 0) {
-        model_add_schema(model, number, collection, true);
+        rowmodel_add_schema(model, number, collection, true);
         return;
     }
     if (below(random, 300) == 0) { /* evolved */
-        model_add_schema(model, number, collection, false);
+        rowmodel_add_schema(model, number, collection, false);
         return;
     }
     struct cairn_entity entity;
@@ -196,7 +197,7 @@ void model_add_random(struct model *model, uint64_t *random)
     } else {
         random_entity(model, random, &entity);
     }
-    model_add_entity(model, collection, ingest_time_us, &entity);
+    rowmodel_add_entity(model, collection, ingest_time_us, &entity);
 }
 
 static bool newer(const struct cairn_stamp *a, const struct cairn_stamp *b)
@@ -207,13 +208,13 @@ static bool newer(const struct cairn_stamp *a, const struct cairn_stamp *b)
                                                 : a->offset > b->offset;
 }
 
-static struct cairn_stamp stamp_of(const struct model *model, uint32_t at)
+static struct cairn_stamp stamp_of(const struct rowmodel *model, uint32_t at)
 {
     return (struct cairn_stamp){model->entities[at].event_time_us,
                                 model->records[at].ingest_time_us, model->records[at].offset};
 }
 
-bool model_is_dropped(const struct model *model, uint32_t collection, uint64_t offset)
+bool rowmodel_is_dropped(const struct rowmodel *model, uint32_t collection, uint64_t offset)
 {
     for (uint32_t i = 0; i < offset; i++) {
         if (model->dropped[i] == collection)
@@ -222,7 +223,7 @@ bool model_is_dropped(const struct model *model, uint32_t collection, uint64_t o
     return false;
 }
 
-static bool is_about(const struct model *model, uint32_t at, uint32_t collection,
+static bool is_about(const struct rowmodel *model, uint32_t at, uint32_t collection,
                      struct cairn_str key)
 {
     return model->records[at].kind == CAIRN_RECORD_ENTITY &&
@@ -230,7 +231,7 @@ static bool is_about(const struct model *model, uint32_t at, uint32_t collection
            cairn_str_eq(model->entities[at].key, key);
 }
 
-static struct cairn_row_cell *find_cell(struct model_row *row, bool is_vector,
+static struct cairn_row_cell *find_cell(struct rowmodel_row *row, bool is_vector,
                                         struct cairn_str name)
 {
     for (uint32_t i = 0; i < row->cells_count; i++) {
@@ -241,10 +242,10 @@ static struct cairn_row_cell *find_cell(struct model_row *row, bool is_vector,
     return NULL;
 }
 
-const struct cairn_row_cell *model_cell(const struct model_row *row, bool is_vector,
-                                        struct cairn_str name)
+const struct cairn_row_cell *rowmodel_cell(const struct rowmodel_row *row, bool is_vector,
+                                           struct cairn_str name)
 {
-    struct model_row *mutable = (struct model_row *)(uintptr_t)row;
+    struct rowmodel_row *mutable = (struct rowmodel_row *)(uintptr_t)row;
     return find_cell(mutable, is_vector, name);
 }
 
@@ -274,8 +275,8 @@ static bool same_content(const struct cairn_value *a, const struct cairn_value *
 }
 
 /* The newest stamp of each kind of event. */
-static void find_stamps(const struct model *model, uint32_t collection, struct cairn_str key,
-                        uint64_t offset, struct model_row *row)
+static void find_stamps(const struct rowmodel *model, uint32_t collection, struct cairn_str key,
+                        uint64_t offset, struct rowmodel_row *row)
 {
     struct cairn_stamp deleted = {0};
     for (uint32_t i = 0; i < offset; i++) {
@@ -297,11 +298,11 @@ static void find_stamps(const struct model *model, uint32_t collection, struct c
     row->exists = newer(&row->written, &deleted);
 }
 
-void model_row(const struct model *model, uint32_t collection, struct cairn_str key,
-               uint64_t offset, struct model_row *out)
+void rowmodel_row(const struct rowmodel *model, uint32_t collection, struct cairn_str key,
+                  uint64_t offset, struct rowmodel_row *out)
 {
-    *out = (struct model_row){0};
-    if (model_is_dropped(model, collection, offset))
+    *out = (struct rowmodel_row){0};
+    if (rowmodel_is_dropped(model, collection, offset))
         return;
     find_stamps(model, collection, key, offset, out);
     for (uint32_t i = 0; i < offset; i++) {
@@ -314,7 +315,7 @@ void model_row(const struct model *model, uint32_t collection, struct cairn_str 
             struct cairn_row_cell *cell =
                 find_cell(out, own.value.type == CAIRN_TYPE_VECTOR, own.name);
             if (cell == NULL) {
-                assert(out->cells_count < MODEL_CELLS_MAX);
+                assert(out->cells_count < ROWMODEL_CELLS_MAX);
                 out->cells[out->cells_count++] = own;
             } else if (newer(&stamp, &cell->stamp)) {
                 *cell = own;
@@ -323,8 +324,8 @@ void model_row(const struct model *model, uint32_t collection, struct cairn_str 
     }
 }
 
-bool model_says(const struct model *model, uint64_t offset, uint32_t collection,
-                struct cairn_str key, const struct cairn_row_cell *cell)
+bool rowmodel_says(const struct rowmodel *model, uint64_t offset, uint32_t collection,
+                   struct cairn_str key, const struct cairn_row_cell *cell)
 {
     if (offset == 0 || offset > model->count)
         return false;
@@ -341,8 +342,8 @@ bool model_says(const struct model *model, uint64_t offset, uint32_t collection,
 }
 
 static enum cairn_write_status empty_status(const struct cairn_entity *entity,
-                                            const struct model_row *before,
-                                            const struct model_row *after, uint32_t hidden)
+                                            const struct rowmodel_row *before,
+                                            const struct rowmodel_row *after, uint32_t hidden)
 {
     if (after->tombstone.offset != 0 && after->tombstone.event_time_us > entity->event_time_us)
         return CAIRN_WRITE_SUPERSEDED;
@@ -363,15 +364,15 @@ static enum cairn_write_status empty_status(const struct cairn_entity *entity,
 }
 
 static enum cairn_write_status cells_status(const struct cairn_entity *entity, uint64_t offset,
-                                            const struct model_row *before,
-                                            const struct model_row *after, uint32_t hidden)
+                                            const struct rowmodel_row *before,
+                                            const struct rowmodel_row *after, uint32_t hidden)
 {
     uint32_t won = 0, lost = 0, count = own_count(entity);
     for (uint32_t i = 0; i < count; i++) {
         struct cairn_row_cell own = own_cell(entity, i);
         bool is_vector = own.value.type == CAIRN_TYPE_VECTOR;
-        const struct cairn_row_cell *now = model_cell(after, is_vector, own.name);
-        const struct cairn_row_cell *then = model_cell(before, is_vector, own.name);
+        const struct cairn_row_cell *now = rowmodel_cell(after, is_vector, own.name);
+        const struct cairn_row_cell *then = rowmodel_cell(before, is_vector, own.name);
         if (now == NULL || now->stamp.offset != offset)
             lost++;
         else if (then == NULL || then->stamp.event_time_us != entity->event_time_us ||
@@ -390,24 +391,25 @@ static enum cairn_write_status cells_status(const struct cairn_entity *entity, u
     return lost > 0 ? CAIRN_WRITE_PARTIAL : CAIRN_WRITE_APPLIED;
 }
 
-enum cairn_write_status model_status(const struct model *model, uint64_t offset, bool *existed)
+enum cairn_write_status rowmodel_status(const struct rowmodel *model, uint64_t offset,
+                                        bool *existed)
 {
     uint32_t at = (uint32_t)offset - 1;
     const struct cairn_entity *entity = &model->entities[at];
     uint32_t collection = model->records[at].collection;
-    struct model_row before, after;
+    struct rowmodel_row before, after;
     *existed = false;
     if (model->records[at].kind == CAIRN_RECORD_SCHEMA)
         return CAIRN_WRITE_APPLIED;
-    if (model_is_dropped(model, collection, offset))
+    if (rowmodel_is_dropped(model, collection, offset))
         return CAIRN_WRITE_UNCHANGED;
-    model_row(model, collection, entity->key, offset - 1, &before);
-    model_row(model, collection, entity->key, offset, &after);
+    rowmodel_row(model, collection, entity->key, offset - 1, &before);
+    rowmodel_row(model, collection, entity->key, offset, &after);
     *existed = before.exists;
     uint32_t hidden = 0;
     for (uint32_t i = 0; i < before.cells_count; i++) {
         const struct cairn_row_cell *cell = &before.cells[i];
-        hidden += model_cell(&after, cell->value.type == CAIRN_TYPE_VECTOR, cell->name) == NULL;
+        hidden += rowmodel_cell(&after, cell->value.type == CAIRN_TYPE_VECTOR, cell->name) == NULL;
     }
     if (entity->op == CAIRN_OP_DELETE) {
         if (!before.exists)

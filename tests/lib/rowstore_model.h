@@ -8,7 +8,7 @@
 #include "featurestore/log.h"
 
 /* Everything that was ever logged. Offsets are 1, 2, … in order. */
-struct model {
+struct rowmodel {
     struct cairn_arena arena;
     struct cairn_encoder *encoder;
     struct cairn_log_record *records;
@@ -20,25 +20,25 @@ struct model {
     uint32_t next_id;
 };
 
-void model_init(struct model *model);
-void model_release(struct model *model);
+void rowmodel_init(struct rowmodel *model);
+void rowmodel_release(struct rowmodel *model);
 
-void model_add_schema(struct model *model, uint32_t number, uint32_t id, bool dropped);
-void model_add_entity(struct model *model, uint32_t collection, int64_t ingest_time_us,
-                      const struct cairn_entity *entity);
-/* A random event (`random` is the state of cairn_test_random): patches, replaces, deletes, late ones, repeated ones; a few collections that are
- * now and then dropped and created anew. */
-void model_add_random(struct model *model, uint64_t *random);
+void rowmodel_add_schema(struct rowmodel *model, uint32_t number, uint32_t id, bool dropped);
+void rowmodel_add_entity(struct rowmodel *model, uint32_t collection, int64_t ingest_time_us,
+                         const struct cairn_entity *entity);
+/* A random event (`random` is the state of cairn_test_random): patches, replaces, deletes, late
+ * ones, repeated ones; a few collections that are now and then dropped and created anew. */
+void rowmodel_add_random(struct rowmodel *model, uint64_t *random);
 
 /* Keys and vector names that random events use. */
-#define MODEL_KEYS 24
-extern const struct cairn_str model_keys[MODEL_KEYS]; /* in byte order */
-extern const struct cairn_str model_vectors[2];
+#define ROWMODEL_KEYS 24
+extern const struct cairn_str rowmodel_keys[ROWMODEL_KEYS]; /* in byte order */
+extern const struct cairn_str rowmodel_vectors[2];
 
-#define MODEL_CELLS_MAX 64
-struct model_row {
+#define ROWMODEL_CELLS_MAX 64
+struct rowmodel_row {
     bool exists;
-    struct cairn_row_cell cells[MODEL_CELLS_MAX]; /* of vectors, as.bytes are the floats */
+    struct cairn_row_cell cells[ROWMODEL_CELLS_MAX]; /* of vectors, as.bytes are the floats */
     uint32_t cells_count;
     struct cairn_stamp tombstone; /* offset 0: never */
     struct cairn_stamp written;   /* newest patch or replace */
@@ -47,16 +47,17 @@ struct model_row {
 };
 
 /* The row after all records up to `offset`. */
-void model_row(const struct model *model, uint32_t collection, struct cairn_str key,
-               uint64_t offset, struct model_row *out);
+void rowmodel_row(const struct rowmodel *model, uint32_t collection, struct cairn_str key,
+                  uint64_t offset, struct rowmodel_row *out);
 /* What the record at `offset` did. */
-enum cairn_write_status model_status(const struct model *model, uint64_t offset, bool *existed);
+enum cairn_write_status rowmodel_status(const struct rowmodel *model, uint64_t offset,
+                                        bool *existed);
 /* Whether the record at `offset` says the same of the cell as `cell` does: it is about this key, of
  * the same event time and content. */
-bool model_says(const struct model *model, uint64_t offset, uint32_t collection,
-                struct cairn_str key, const struct cairn_row_cell *cell);
-const struct cairn_row_cell *model_cell(const struct model_row *row, bool is_vector,
-                                        struct cairn_str name);
-bool model_is_dropped(const struct model *model, uint32_t collection, uint64_t offset);
+bool rowmodel_says(const struct rowmodel *model, uint64_t offset, uint32_t collection,
+                   struct cairn_str key, const struct cairn_row_cell *cell);
+const struct cairn_row_cell *rowmodel_cell(const struct rowmodel_row *row, bool is_vector,
+                                           struct cairn_str name);
+bool rowmodel_is_dropped(const struct rowmodel *model, uint32_t collection, uint64_t offset);
 
 #endif

@@ -29,7 +29,7 @@ struct case_log {
 static void setup(struct case_log *log_case)
 {
     struct cairn_log_stats stats;
-    fixture_setup(&log_case->fixture, 1);
+    fixture_setup_in_memory(&log_case->fixture, 1);
     struct cairn_log *log = fixture_open(&log_case->fixture);
     for (uint32_t i = 0; i < SEGMENTS; i++) {
         fixture_append_ok(log, 3, 2);
@@ -149,7 +149,7 @@ static void test_directories(void **state)
     fixture_setup(&fixture, 0);
     assert_int_equal(cairn_log_check(fixture.dir, &fixture.io, &report, &err), CAIRN_EIO);
     assert_int_equal(cairn_log_repair(fixture.dir, &fixture.io, &report, &err), CAIRN_EIO);
-    assert_int_equal(fixture.io.mkdir(NULL, fixture.dir), 0);
+    assert_int_equal(fixture.io.mkdir(fixture.io.context, fixture.dir), 0);
     assert_int_equal(cairn_log_check(fixture.dir, &fixture.io, &report, &err), 0);
     assert_int_equal(report.finding.damage, CAIRN_DAMAGE_NONE);
     assert_int_equal(report.segments_count, 0);
@@ -345,7 +345,7 @@ static void test_interrupted_repair(void **state)
     (void)state;
     struct case_log log_case;
     setup(&log_case);
-    struct cairn_faulty *faulty = cairn_faulty_new(1);
+    struct cairn_faulty *faulty = cairn_faulty_new_over(&log_case.fixture.io, 1);
     for (uint64_t offset = 1; offset <= RECORDS; offset += 5) {
         uint64_t fired;
         uint32_t after = 0;

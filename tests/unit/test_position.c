@@ -15,7 +15,8 @@ static void text_and_back(void **state)
     cairn_position_touch(&position, 0, 1042);
     cairn_position_touch(&position, 1, UINT64_MAX);
     cairn_position_touch(&position, 0, 7);
-    assert_int_equal(cairn_position_format(&position, text), strlen(text));
+    unsigned len = cairn_position_format(&position, text);
+    assert_int_equal(len, strlen(text));
     assert_string_equal(text, "3;s0=1042,s1=18446744073709551615");
     struct cairn_position parsed = {0};
     struct cairn_error err = {0};

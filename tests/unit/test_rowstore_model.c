@@ -30,7 +30,7 @@ struct fixture {
     struct cairn_test_dir dir;
     char path[CAIRN_TEST_PATH_BYTES];
     struct cairn_rowstore *store;
-    struct model model;
+    struct rowmodel model;
     uint64_t random;
     struct mirror_entry mirror[4096];
     uint32_t mirror_count;
@@ -60,9 +60,9 @@ static struct mirror_entry *find_mirror(struct fixture *fixture, uint32_t collec
 
 static struct cairn_str kept_key(struct cairn_str key)
 {
-    for (uint32_t i = 0; i < MODEL_KEYS; i++) {
-        if (cairn_str_eq(model_keys[i], key))
-            return model_keys[i];
+    for (uint32_t i = 0; i < ROWMODEL_KEYS; i++) {
+        if (cairn_str_eq(rowmodel_keys[i], key))
+            return rowmodel_keys[i];
     }
     fail_msg("a key that was never written");
     return key;
@@ -86,8 +86,8 @@ static void follow_change(struct fixture *fixture, const struct cairn_vector_cha
         entry = &fixture->mirror[fixture->mirror_count++];
         entry->collection = change->collection;
         entry->key = kept_key(change->key);
-        entry->vector =
-            cairn_str_eq(change->vector, model_vectors[0]) ? model_vectors[0] : model_vectors[1];
+        entry->vector = cairn_str_eq(change->vector, rowmodel_vectors[0]) ? rowmodel_vectors[0]
+                                                                          : rowmodel_vectors[1];
     }
     assert_true(change->dim <= 4);
     memcpy(entry->f32, change->f32, change->dim * FLOAT_BYTES);
@@ -98,7 +98,7 @@ static void follow_change(struct fixture *fixture, const struct cairn_vector_cha
 static void forget_dropped(struct fixture *fixture, uint64_t applied)
 {
     for (uint32_t i = fixture->mirror_count; i > 0; i--) {
-        if (model_is_dropped(&fixture->model, fixture->mirror[i - 1].collection, applied))
+        if (rowmodel_is_dropped(&fixture->model, fixture->mirror[i - 1].collection, applied))
             fixture->mirror[i - 1] = fixture->mirror[--fixture->mirror_count];
     }
 }
@@ -129,7 +129,7 @@ static void check_vector(struct fixture *fixture, uint32_t collection, struct ca
 
 /* The stored cells are the model's, and each says since when. */
 static void check_cells(struct fixture *fixture, uint32_t collection, struct cairn_str key,
-                        const struct model_row *expected, const struct cairn_row_view *view)
+                        const struct rowmodel_row *expected, const struct cairn_row_view *view)
 {
     assert_int_equal(cairn_row_view_count(view), expected->cells_count);
     for (uint32_t i = 0; i < expected->cells_count; i++) {
@@ -145,18 +145,18 @@ static void check_cells(struct fixture *fixture, uint32_t collection, struct cai
         assert_true(stored.stamp.offset <= cell->stamp.offset);
         assert_int_equal(stored.stamp.ingest_time_us,
                          fixture->model.records[stored.stamp.offset - 1].ingest_time_us);
-        assert_true(model_says(&fixture->model, stored.stamp.offset, collection, key, cell));
+        assert_true(rowmodel_says(&fixture->model, stored.stamp.offset, collection, key, cell));
         if (is_vector)
             check_vector(fixture, collection, key, cell, cell->name, stored.stamp.offset);
     }
     for (uint32_t i = 0; i < 2; i++) {
-        if (model_cell(expected, true, model_vectors[i]) == NULL)
-            check_vector(fixture, collection, key, NULL, model_vectors[i], 0);
+        if (rowmodel_cell(expected, true, rowmodel_vectors[i]) == NULL)
+            check_vector(fixture, collection, key, NULL, rowmodel_vectors[i], 0);
     }
 }
 
 static void check_row(struct fixture *fixture, uint32_t collection, struct cairn_str key,
-                      const struct model_row *expected)
+                      const struct rowmodel_row *expected)
 {
     struct cairn_row_pin pin;
     struct cairn_error err;
@@ -164,7 +164,7 @@ static void check_row(struct fixture *fixture, uint32_t collection, struct cairn
     assert_int_equal(pin.found, expected->exists);
     if (!expected->exists) {
         for (uint32_t i = 0; i < 2; i++)
-            check_vector(fixture, collection, key, NULL, model_vectors[i], 0);
+            check_vector(fixture, collection, key, NULL, rowmodel_vectors[i], 0);
         cairn_row_pin_release(&pin);
         return;
     }
@@ -181,20 +181,20 @@ static void check_row(struct fixture *fixture, uint32_t collection, struct cairn
 }
 
 static void check_scan(struct fixture *fixture, uint32_t collection,
-                       const struct model_row *expected, uint32_t from)
+                       const struct rowmodel_row *expected, uint32_t from)
 {
     struct cairn_row_scan *scan;
     struct cairn_error err;
     struct cairn_str after = {"", 0}, key;
     struct cairn_row_view view;
     if (from > 0)
-        after = model_keys[from - 1];
+        after = rowmodel_keys[from - 1];
     assert_int_equal(cairn_row_scan_open(fixture->store, collection, after, &scan, &err), 0);
-    for (uint32_t i = from; i < MODEL_KEYS; i++) {
+    for (uint32_t i = from; i < ROWMODEL_KEYS; i++) {
         if (!expected[i].exists)
             continue;
         assert_int_equal(cairn_row_scan_next(scan, &key, &view, &err), 0);
-        assert_true(cairn_str_eq(key, model_keys[i]));
+        assert_true(cairn_str_eq(key, rowmodel_keys[i]));
         assert_int_equal(cairn_row_view_count(&view), expected[i].cells_count);
     }
     assert_int_equal(cairn_row_scan_next(scan, &key, &view, &err), CAIRN_EEND);
@@ -203,7 +203,7 @@ static void check_scan(struct fixture *fixture, uint32_t collection,
 }
 
 static void check_vector_scan(struct fixture *fixture, uint32_t collection,
-                              const struct model_row *expected, struct cairn_str vector)
+                              const struct rowmodel_row *expected, struct cairn_str vector)
 {
     struct cairn_vector_scan *scan;
     struct cairn_error err;
@@ -212,12 +212,12 @@ static void check_vector_scan(struct fixture *fixture, uint32_t collection,
     uint32_t dim;
     uint64_t offset;
     assert_int_equal(cairn_vector_scan_open(fixture->store, collection, vector, &scan, &err), 0);
-    for (uint32_t i = 0; i < MODEL_KEYS; i++) {
-        const struct cairn_row_cell *cell = model_cell(&expected[i], true, vector);
+    for (uint32_t i = 0; i < ROWMODEL_KEYS; i++) {
+        const struct cairn_row_cell *cell = rowmodel_cell(&expected[i], true, vector);
         if (cell == NULL || cell->value.len == 0)
             continue;
         assert_int_equal(cairn_vector_scan_next(scan, &key, &f32, &dim, &offset, &err), 0);
-        assert_true(cairn_str_eq(key, model_keys[i]));
+        assert_true(cairn_str_eq(key, rowmodel_keys[i]));
         assert_int_equal(dim, cell->value.len);
         assert_memory_equal(f32, cell->value.as.bytes, dim * FLOAT_BYTES);
         assert_int_equal(offset, find_mirror(fixture, collection, key, vector)->offset);
@@ -228,23 +228,23 @@ static void check_vector_scan(struct fixture *fixture, uint32_t collection,
 
 static void check_collection(struct fixture *fixture, uint32_t collection, uint64_t applied)
 {
-    struct model_row *rows = calloc(MODEL_KEYS, sizeof(*rows));
+    struct rowmodel_row *rows = calloc(ROWMODEL_KEYS, sizeof(*rows));
     struct cairn_collection_counts counts;
     uint64_t entities = 0, routed = 0;
-    for (uint32_t i = 0; i < MODEL_KEYS; i++) {
-        model_row(&fixture->model, collection, model_keys[i], applied, &rows[i]);
-        check_row(fixture, collection, model_keys[i], &rows[i]);
+    for (uint32_t i = 0; i < ROWMODEL_KEYS; i++) {
+        rowmodel_row(&fixture->model, collection, rowmodel_keys[i], applied, &rows[i]);
+        check_row(fixture, collection, rowmodel_keys[i], &rows[i]);
         entities += rows[i].exists;
         routed += rows[i].exists && rows[i].route.len > 0;
     }
     cairn_rowstore_counts(fixture->store, collection, &counts);
     assert_int_equal(counts.entities, entities);
     assert_int_equal(counts.routed, routed);
-    uint32_t from = (uint32_t)cairn_test_random_below(&fixture->random, MODEL_KEYS + 1);
+    uint32_t from = (uint32_t)cairn_test_random_below(&fixture->random, ROWMODEL_KEYS + 1);
     check_scan(fixture, collection, rows, 0);
     check_scan(fixture, collection, rows, from);
-    check_vector_scan(fixture, collection, rows, model_vectors[0]);
-    check_vector_scan(fixture, collection, rows, model_vectors[1]);
+    check_vector_scan(fixture, collection, rows, rowmodel_vectors[0]);
+    check_vector_scan(fixture, collection, rows, rowmodel_vectors[1]);
     free(rows);
 }
 
@@ -271,7 +271,7 @@ static void apply_records(struct fixture *fixture, uint64_t from, uint64_t to)
         bool existed = false;
         enum cairn_write_status status = CAIRN_WRITE_APPLIED;
         if (from + i > applied)
-            status = model_status(&fixture->model, from + i, &existed);
+            status = rowmodel_status(&fixture->model, from + i, &existed);
         if (results[i].status != status || results[i].existed != existed)
             fail_msg("offset %llu: status %d existed %d, the model says %d %d",
                      (unsigned long long)(from + i), results[i].status, results[i].existed, status,
@@ -288,7 +288,7 @@ static int setup(void **test)
     cairn_test_dir_make(&fixture->dir);
     cairn_test_dir_path(&fixture->dir, "rows", fixture->path);
     fixture->random = cairn_test_seed();
-    model_init(&fixture->model);
+    rowmodel_init(&fixture->model);
     open_store(fixture);
     *test = fixture;
     return 0;
@@ -298,7 +298,7 @@ static int teardown(void **test)
 {
     struct fixture *fixture = *test;
     cairn_rowstore_close(&fixture->store);
-    model_release(&fixture->model);
+    rowmodel_release(&fixture->model);
     cairn_test_dir_remove(&fixture->dir);
     free(fixture);
     return 0;
@@ -314,7 +314,7 @@ static void store_agrees_with_the_model(void **test)
             1 + (uint32_t)cairn_test_random_below(
                     &fixture->random, cairn_test_random_below(&fixture->random, 2) ? 4 : BATCH_MAX);
         for (uint32_t i = 0; i < size; i++)
-            model_add_random(&fixture->model, &fixture->random);
+            rowmodel_add_random(&fixture->model, &fixture->random);
         uint64_t early = cairn_test_random_below(&fixture->random, 5) == 0 ? 10 : 0;
         uint64_t from = applied + 1 > early ? applied + 1 - early : 1;
         apply_records(fixture, from, applied + size);
