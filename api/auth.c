@@ -11,7 +11,8 @@
 #define COLLECTIONS_MAX 256u
 
 struct api_key {
-    uint64_t words[KEY_WORDS]; /* zero-padded: a key has no NUL, so the padding tells lengths apart */
+    uint64_t
+        words[KEY_WORDS]; /* zero-padded: a key has no NUL, so the padding tells lengths apart */
     enum cairn_role role;
     struct cairn_str *collections;
     unsigned collections_count; /* 0: all */
@@ -55,7 +56,8 @@ static bool cut(struct cairn_str text, char stop, struct cairn_str *head, struct
     const char *at = text.len ? memchr(text.ptr, stop, text.len) : NULL;
     uint32_t len = at ? (uint32_t)(at - text.ptr) : text.len;
     *head = (struct cairn_str){text.ptr, len};
-    *rest = at ? (struct cairn_str){at + 1, text.len - len - 1} : (struct cairn_str){text.ptr + len, 0};
+    *rest =
+        at ? (struct cairn_str){at + 1, text.len - len - 1} : (struct cairn_str){text.ptr + len, 0};
     return at != NULL;
 }
 
@@ -70,8 +72,8 @@ static const char *parse_collections(struct cairn_str list, struct api_key *key)
             return "a collection's name is empty or too long";
         if (key->collections_count == COLLECTIONS_MAX)
             return "too many collections";
-        key->collections =
-            cairn_realloc(key->collections, (key->collections_count + 1) * sizeof(*key->collections));
+        key->collections = cairn_realloc(key->collections,
+                                         (key->collections_count + 1) * sizeof(*key->collections));
         key->collections[key->collections_count++] =
             (struct cairn_str){cairn_strdup(name), name.len};
     }

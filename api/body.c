@@ -1,9 +1,9 @@
 /* Request bodies, read around h2o.
  *
- * h2o 2.2.5 reads a whole body into memory before it calls a handler, answers by itself and in plain
- * text when one is too large, and cannot stream. Cairn needs a refusal before a byte of the body is
- * read, NDJSON uploads of any size with answers while they arrive, and back-pressure. So h2o is led
- * to believe that no request has a body:
+ * h2o 2.2.5 reads a whole body into memory before it calls a handler, answers by itself and in
+ * plain text when one is too large, and cannot stream. Cairn needs a refusal before a byte of the
+ * body is read, NDJSON uploads of any size with answers while they arrive, and back-pressure. So
+ * h2o is led to believe that no request has a body:
  *
  *  1. libh2o calls its own h2o_socket_read_start through its procedure linkage table, so the
  *     definition below, in the executable, takes its place (the real one is found with dlsym). The
@@ -108,8 +108,8 @@ static bool hide(struct phr_header *header, const char *name, const char *hidden
     return true;
 }
 
-/* Note how the body will come and hide it from h2o. A framing on which two parsers might disagree is
- * recorded as a refusal: that is how requests are smuggled past a proxy. */
+/* Note how the body will come and hide it from h2o. A framing on which two parsers might disagree
+ * is recorded as a refusal: that is how requests are smuggled past a proxy. */
 static void record_framing(struct cairn_body *body, struct phr_header *headers, size_t count,
                            int minor_version)
 {
@@ -131,9 +131,9 @@ static void record_framing(struct cairn_body *body, struct phr_header *headers, 
     if (lengths > 0 && encodings > 0)
         body->refusal = "Content-Length and Transfer-Encoding exclude each other";
     body->decoder.consume_trailer = 1;
-    body->ended = !body->refusal &&
-                  (body->framing == CAIRN_FRAMING_NONE ||
-                   (body->framing == CAIRN_FRAMING_LENGTH && body->remaining == 0));
+    body->ended =
+        !body->refusal && (body->framing == CAIRN_FRAMING_NONE ||
+                           (body->framing == CAIRN_FRAMING_LENGTH && body->remaining == 0));
 }
 
 static bool has_folded_line(const struct phr_header *headers, size_t count)

@@ -8,13 +8,13 @@
  *   lingering   a duplicate of the descriptor: our     closed
  *               side is shut, input is thrown away
  *
- * Lingering: closing a TCP socket with unread input makes the kernel send a reset, which can destroy
- * an answer that the client has not read yet. So when an answer leaves before its request was read,
- * the descriptor is duplicated before h2o closes its own, and the rest of the input is drained for a
- * bounded time and number of bytes.
+ * Lingering: closing a TCP socket with unread input makes the kernel send a reset, which can
+ * destroy an answer that the client has not read yet. So when an answer leaves before its request
+ * was read, the descriptor is duplicated before h2o closes its own, and the rest of the input is
+ * drained for a bounded time and number of bytes.
  *
- * h2o is told to close by the read error that its own callback would get; it then unwinds by itself.
- * Its own request time-out is set so long that every other close comes from here. */
+ * h2o is told to close by the read error that its own callback would get; it then unwinds by
+ * itself. Its own request time-out is set so long that every other close comes from here. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/tcp.h>
@@ -198,7 +198,8 @@ void cairn_connection_refuse(struct cairn_connection *connection, const struct c
     cairn_buf_printf(&connection->refusal,
                      "HTTP/1.1 %d %s\r\nDate: %s\r\nConnection: close\r\nContent-Length: %zu\r\n"
                      "content-type: application/problem+json\r\n\r\n",
-                     status, cairn_http_reason(status), context->_timestamp_cache.value->rfc1123, body.len);
+                     status, cairn_http_reason(status), context->_timestamp_cache.value->rfc1123,
+                     body.len);
     cairn_buf_append(&connection->refusal, body.data, body.len);
     cairn_buf_release(&body);
     cairn_counter_add(connection->loop->server->http_metrics.heads_refused, 1);

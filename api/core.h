@@ -33,15 +33,16 @@
 /* Unread input thrown away while lingering. */
 #define CAIRN_HTTP_LINGER_BYTES_MAX (16u << 20)
 
-#define CAIRN_HTTP_CONNECTIONS_DEFAULT   10000u
-#define CAIRN_HTTP_LOOP_BODY_BYTES_MAX   (64u << 10) /* a larger body is handled by a worker */
-#define CAIRN_HTTP_READ_BYTES            (256u << 10) /* one read of a body */
-#define CAIRN_HTTP_REQUEST_ID_BYTES_MAX  128u
-#define CAIRN_STREAM_BLOCK_BYTES         (1u << 20)  /* a block is cut at about this */
-#define CAIRN_STREAM_ANSWER_BYTES_MAX    (64u << 20) /* finished answers that the client has not read */
-#define CAIRN_STREAM_RETRY_MS            10u         /* after the work queue was full */
-#define CAIRN_HTTP_EXCHANGES_KEPT        256u        /* per loop, for reuse */
-#define CAIRN_HTTP_KEPT_BYTES_MAX        (64u << 10) /* a buffer larger than this is not kept */
+#define CAIRN_HTTP_CONNECTIONS_DEFAULT  10000u
+#define CAIRN_HTTP_LOOP_BODY_BYTES_MAX  (64u << 10)  /* a larger body is handled by a worker */
+#define CAIRN_HTTP_READ_BYTES           (256u << 10) /* one read of a body */
+#define CAIRN_HTTP_REQUEST_ID_BYTES_MAX 128u
+#define CAIRN_STREAM_BLOCK_BYTES        (1u << 20) /* a block is cut at about this */
+#define CAIRN_STREAM_ANSWER_BYTES_MAX                                                              \
+    (64u << 20)                               /* finished answers that the client has not read */
+#define CAIRN_STREAM_RETRY_MS     10u         /* after the work queue was full */
+#define CAIRN_HTTP_EXCHANGES_KEPT 256u        /* per loop, for reuse */
+#define CAIRN_HTTP_KEPT_BYTES_MAX (64u << 10) /* a buffer larger than this is not kept */
 
 /* Tests shorten these. */
 struct cairn_http_times {
@@ -128,8 +129,8 @@ struct cairn_server {
 
     pthread_mutex_t lock; /* guards what follows; a leaf */
     pthread_cond_t changed;
-    unsigned loops_ready;  /* loops that came up or failed to */
-    unsigned loops_empty;  /* draining loops without connections */
+    unsigned loops_ready;       /* loops that came up or failed to */
+    unsigned loops_empty;       /* draining loops without connections */
     struct cairn_error failure; /* of a loop that failed to come up */
     struct cairn_scratch *scratches;
     unsigned scratches_free;
@@ -145,13 +146,14 @@ struct cairn_body {
     bool gone;           /* the client closed, seen by h2o's read */
     const char *refusal; /* framing that cannot be trusted: why; else NULL */
     size_t head_len;
-    size_t ready;         /* decoded bytes in sock->input right after the head */
-    uint64_t remaining;   /* CAIRN_FRAMING_LENGTH: bytes not yet seen */
+    size_t ready;       /* decoded bytes in sock->input right after the head */
+    uint64_t remaining; /* CAIRN_FRAMING_LENGTH: bytes not yet seen */
     uint64_t raw_bytes, decoded_bytes;
     struct phr_chunked_decoder decoder;
 };
 
-/* One accepted connection. Lives from accept until its socket (and what lingers of it) is closed. */
+/* One accepted connection. Lives from accept until its socket (and what lingers of it) is closed.
+ */
 struct cairn_connection {
     h2o_socket_t *sock;
     struct cairn_loop *loop;
@@ -182,11 +184,11 @@ struct cairn_exchange_core {
     struct cairn_connection *connection; /* NULL: the client is gone */
     h2o_req_t *req;                      /* NULL: likewise; the loop's thread only */
     h2o_generator_t generator;
-    bool busy;                           /* the handler has it: not to be freed */
-    bool answered;                       /* h2o has the last byte of the answer */
-    bool head;                           /* HEAD: no body goes out */
-    const struct cairn_route *route;     /* NULL: none matched */
-    unsigned route_at;                   /* for the metrics */
+    bool busy;                       /* the handler has it: not to be freed */
+    bool answered;                   /* h2o has the last byte of the answer */
+    bool head;                       /* HEAD: no body goes out */
+    const struct cairn_route *route; /* NULL: none matched */
+    unsigned route_at;               /* for the metrics */
     int fail_code;
     struct cairn_str allow; /* for 405 */
     struct cairn_str key;   /* presented API key */
@@ -233,7 +235,8 @@ void cairn_connection_watch_read(struct cairn_connection *connection, h2o_timeou
 void cairn_connection_watch_write(struct cairn_connection *connection);
 void cairn_connection_unwatch(h2o_timeout_entry_t *timer);
 
-/* request.c: the handler that h2o calls with each head, and the hook it calls at a request's end. */
+/* request.c: the handler that h2o calls with each head, and the hook it calls at a request's end.
+ */
 int cairn_request_on_head(h2o_handler_t *handler, h2o_req_t *req);
 void cairn_request_on_end(h2o_logger_t *logger, h2o_req_t *req);
 /* The body is there (or is to be streamed): on to the handler. */

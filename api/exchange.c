@@ -263,8 +263,16 @@ void cairn_exchange_to_worker(struct cairn_exchange *exchange,
     cairn_exchange_fail(exchange, &err);
 }
 
-/* What each touched shard's answer reflects. Reads of in-process shards are never behind what was
- * acknowledged, so the lag is 0. */
+static void write_offset(struct cairn_json_writer *writer, bool known, uint64_t offset)
+{
+    if (known)
+        cairn_json_write_u64(writer, offset);
+    else
+        cairn_json_write_null(writer);
+}
+
+/* What each touched shard's answer reflects; the index's part is null where no index took part.
+ * Reads of in-process shards are never behind what was acknowledged, so the lag is 0. */
 static void write_contract(struct cairn_exchange *exchange, struct cairn_json_writer *writer)
 {
     const struct cairn_position *position = &exchange->contract.position;
@@ -278,6 +286,9 @@ static void write_contract(struct cairn_exchange *exchange, struct cairn_json_wr
     cairn_json_begin_array(writer);
     for (uint32_t i = 0; i < position->count; i++) {
         char name[16];
+        const struct cairn_index_position *index = exchange->contract.indexes;
+        index = index != NULL && index[position->at[i].shard].used ? &index[position->at[i].shard]
+                                                                   : NULL;
         snprintf(name, sizeof(name), "s%u", position->at[i].shard);
         cairn_json_begin_object(writer);
         cairn_json_key(writer, "shard");
@@ -285,11 +296,12 @@ static void write_contract(struct cairn_exchange *exchange, struct cairn_json_wr
         cairn_json_key(writer, "applied");
         cairn_json_write_u64(writer, position->at[i].offset);
         cairn_json_key(writer, "indexed");
-        cairn_json_write_null(writer);
+        write_offset(writer, index != NULL, index != NULL ? index->indexed : 0);
         cairn_json_key(writer, "lag_ms");
         cairn_json_write_u64(writer, 0);
         cairn_json_key(writer, "generation");
-        cairn_json_write_null(writer);
+        write_offset(writer, index != NULL && index->generation != 0,
+                     index != NULL ? index->generation : 0);
         cairn_json_end_object(writer);
     }
     cairn_json_end_array(writer);

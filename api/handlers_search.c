@@ -343,6 +343,7 @@ void cairn_handle_search(struct cairn_exchange *exchange)
         search.results =
             cairn_arena_zalloc(&exchange->arena, search.count * sizeof *search.results);
         exchange->has_contract = true;
+        exchange->contract.wants_indexes = exchange->wants_contract;
         code = cairn_router_search(exchange->router, search.schema, search.requests, search.count,
                                    &exchange->arena, search.results, &exchange->contract, &err);
     }

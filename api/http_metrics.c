@@ -39,8 +39,8 @@ void cairn_http_metrics_init(struct cairn_http_metrics *metrics, struct cairn_me
                                              "Requests begun and not yet answered in full.");
     metrics->connections =
         cairn_metrics_gauge(registry, "cairn_http_connections", "", "Open client connections.");
-    metrics->connections_total = cairn_metrics_counter(
-        registry, "cairn_http_connections_total", "", "Client connections accepted.");
+    metrics->connections_total = cairn_metrics_counter(registry, "cairn_http_connections_total", "",
+                                                       "Client connections accepted.");
     metrics->connections_refused =
         cairn_metrics_counter(registry, "cairn_http_connections_refused_total", "",
                               "Client connections closed at once for want of room.");

@@ -4,8 +4,8 @@
  * thread-local storage, and its buffers point there.
  *
  * End of a loop: it is CLOSING, no connection is left, and no exchange is left that a handler, a
- * worker or a shard's writer still has (each of those ends with a message to the loop). A sender may
- * still be inside cairn_loop_post then, hence `senders`. */
+ * worker or a shard's writer still has (each of those ends with a message to the loop). A sender
+ * may still be inside cairn_loop_post then, hence `senders`. */
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,9 +14,9 @@
 #include "api/body.h"
 #include "base/diag.h"
 
-#define ACCEPTS_AT_ONCE       16
-#define ACCEPT_PAUSE_MS       100 /* h2o's hundred_ms_timeout */
-#define RECYCLED_CHUNKS_MAX   16  /* h2o's, per thread */
+#define ACCEPTS_AT_ONCE     16
+#define ACCEPT_PAUSE_MS     100 /* h2o's hundred_ms_timeout */
+#define RECYCLED_CHUNKS_MAX 16  /* h2o's, per thread */
 
 static void accept_some(h2o_socket_t *listener, const char *err)
 {
@@ -232,7 +232,7 @@ static void close_loop(struct cairn_loop *loop)
     close_timeouts(loop);
     h2o_multithread_queue_t *queue = loop->context.queue;
     h2o_context_dispose(&loop->context);
-    free(queue); /* h2o 2.2.5 destroys it and forgets to free it */
+    free(queue);                     /* h2o 2.2.5 destroys it and forgets to free it */
     h2o_evloop_run(loop->evloop, 0); /* frees closed sockets */
     h2o_evloop_destroy(loop->evloop);
     release_recycled_chunks();

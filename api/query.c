@@ -46,9 +46,9 @@ static bool next_param(struct cairn_str *rest, struct cairn_str *name, struct ca
 {
     while (rest->len > 0) {
         const char *and = memchr(rest->ptr, '&', rest->len);
-        uint32_t len = and ? (uint32_t)(and - rest->ptr) : rest->len;
+        uint32_t len = and? (uint32_t)(and-rest->ptr) : rest->len;
         struct cairn_str piece = {rest->ptr, len};
-        uint32_t used = and ? len + 1 : len;
+        uint32_t used = and? len + 1 : len;
         *rest = (struct cairn_str){rest->ptr + used, rest->len - used};
         if (len == 0)
             continue;

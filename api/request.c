@@ -150,14 +150,13 @@ static int take_header(struct cairn_exchange *exchange, struct cairn_str name,
     return 0;
 }
 
-/* Header values stay in the connection's input, which may move once the body is read: what is needed
- * later is copied or used up before that. */
+/* Header values stay in the connection's input, which may move once the body is read: what is
+ * needed later is copied or used up before that. */
 static int take_headers(struct cairn_exchange *exchange, struct cairn_error *err)
 {
     const h2o_headers_t *headers = &exchange->core->req->headers;
     int code = 0;
-    exchange->deadline_us =
-        exchange->core->begin_us + (uint64_t)CAIRN_TIMEOUT_MS_DEFAULT * 1000;
+    exchange->deadline_us = exchange->core->begin_us + (uint64_t)CAIRN_TIMEOUT_MS_DEFAULT * 1000;
     /* All of them, so that a request-id after a bad header is echoed too. */
     for (size_t i = 0; i < headers->size; i++) {
         struct cairn_error one;
@@ -202,7 +201,8 @@ static void take_target(struct cairn_exchange *exchange)
     struct cairn_str target =
         cairn_arena_dup(&exchange->arena, origin_form(str_of(req->input.path)));
     const char *mark = target.len ? memchr(target.ptr, '?', target.len) : NULL;
-    exchange->path = (struct cairn_str){target.ptr, mark ? (uint32_t)(mark - target.ptr) : target.len};
+    exchange->path =
+        (struct cairn_str){target.ptr, mark ? (uint32_t)(mark - target.ptr) : target.len};
     exchange->query = mark ? (struct cairn_str){mark + 1, target.len - exchange->path.len - 1}
                            : (struct cairn_str){target.ptr + target.len, 0};
 }
@@ -216,8 +216,8 @@ static int find_route(struct cairn_exchange *exchange, struct cairn_error *err)
     if (!match.route && match.path_known) {
         struct cairn_buf allow = {0};
         cairn_route_allowed(routes, exchange->path, &allow);
-        core->allow = cairn_arena_dup(&exchange->arena,
-                                      (struct cairn_str){allow.data, (uint32_t)allow.len});
+        core->allow =
+            cairn_arena_dup(&exchange->arena, (struct cairn_str){allow.data, (uint32_t)allow.len});
         cairn_buf_release(&allow);
         return cairn_fail(err, CAIRN_EMETHOD, "this path knows the methods %.*s",
                           CAIRN_STR_ARG(core->allow));
@@ -258,8 +258,8 @@ static bool is_streamed(const struct cairn_exchange *exchange)
 static int check_body(struct cairn_exchange *exchange, struct cairn_error *err)
 {
     const struct cairn_body *body = &exchange->core->connection->body;
-    bool has_body = body->framing == CAIRN_FRAMING_CHUNKED || body->decoded_bytes > 0 ||
-                    body->remaining > 0;
+    bool has_body =
+        body->framing == CAIRN_FRAMING_CHUNKED || body->decoded_bytes > 0 || body->remaining > 0;
     if (!has_body || is_streamed(exchange))
         return 0;
     if (exchange->media == CAIRN_MEDIA_OTHER)
@@ -285,9 +285,8 @@ static void fail_body(struct cairn_exchange *exchange, int code, const char *why
 static bool is_too_slow(const struct cairn_exchange *exchange)
 {
     const struct cairn_exchange_core *core = exchange->core;
-    uint64_t allowed_us =
-        (uint64_t)core->loop->server->times.stall_ms * 1000 +
-        core->body_buf.len * UINT64_C(1000000) / CAIRN_HTTP_BODY_BYTES_PER_S;
+    uint64_t allowed_us = (uint64_t)core->loop->server->times.stall_ms * 1000 +
+                          core->body_buf.len * UINT64_C(1000000) / CAIRN_HTTP_BODY_BYTES_PER_S;
     return cairn_time_monotonic_us() - core->begin_us > allowed_us;
 }
 

@@ -9,7 +9,8 @@ struct compiled {
     struct cairn_str action;                       /* len 0: none */
     struct cairn_str method;
     unsigned at;
-    unsigned literal; /* a bit per literal segment, the first one highest: more specific is larger */
+    unsigned
+        literal; /* a bit per literal segment, the first one highest: more specific is larger */
 };
 
 struct cairn_route_table {

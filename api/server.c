@@ -14,11 +14,11 @@
 #include "base/limits.h"
 #include "base/time.h"
 
-#define LISTEN_BACKLOG  1024
-#define LOOPS_MAX       256u
-#define WORKERS_MAX     1024u
-#define HOST_BYTES_MAX  255u
-#define NEVER_MS        (UINT64_C(1000) * 86400 * 365 * 10)
+#define LISTEN_BACKLOG 1024
+#define LOOPS_MAX      256u
+#define WORKERS_MAX    1024u
+#define HOST_BYTES_MAX 255u
+#define NEVER_MS       (UINT64_C(1000) * 86400 * 365 * 10)
 
 int cairn_scratch_init(struct cairn_scratch *scratch)
 {
@@ -35,7 +35,8 @@ void cairn_scratch_release(struct cairn_scratch *scratch)
         cairn_encoder_free(&scratch->encoder);
 }
 
-/* There are as many scratches as workers, so a worker always finds one; the last used comes first. */
+/* There are as many scratches as workers, so a worker always finds one; the last used comes first.
+ */
 struct cairn_scratch cairn_server_take_scratch(struct cairn_server *server)
 {
     pthread_mutex_lock(&server->lock);
@@ -299,8 +300,8 @@ int cairn_server_start_with(const struct cairn_server_options *options,
     if (code == 0 && options->api_keys_file)
         code = cairn_auth_load(options->api_keys_file, &server->auth, err);
     if (code == 0 && options->tls_certificate_file)
-        code = cairn_tls_open(options->tls_certificate_file, options->tls_key_file, &server->tls,
-                              err);
+        code =
+            cairn_tls_open(options->tls_certificate_file, options->tls_key_file, &server->tls, err);
     if (code == 0)
         code = bind_all(server, options->listen, err);
     if (code == 0) {

@@ -10,13 +10,13 @@
  *   block     given -> returned (stream_block came back) and done (cairn_block_done), in any order
  *             -> finished (finish() wrote out) -> sending -> spare
  *
- * Bounds: one call of stream_block at a time; CAIRN_STREAM_BLOCKS_MAX blocks given and not finished;
- * one more block being filled, which stops the reading when it is full; and
+ * Bounds: one call of stream_block at a time; CAIRN_STREAM_BLOCKS_MAX blocks given and not
+ * finished; one more block being filled, which stops the reading when it is full; and
  * CAIRN_STREAM_ANSWER_BYTES_MAX of finished answers for clients that write everything before they
  * read. A block holds at most CAIRN_STREAM_BLOCK_BYTES and one read, or one long line.
  *
- * When the client goes away the stream is only cut off: blocks that were given run to their ends and
- * finish() is called for each, so that handlers can let go of what they hold. */
+ * When the client goes away the stream is only cut off: blocks that were given run to their ends
+ * and finish() is called for each, so that handlers can let go of what they hold. */
 #include <stdlib.h>
 
 #include "api/body.h"
@@ -40,20 +40,20 @@ struct cairn_stream {
     struct cairn_exchange *exchange;
     struct cairn_connection *connection; /* NULL: the client is gone */
     struct cairn_buf fill;
-    size_t whole;            /* bytes of fill that are whole lines */
-    bool skipping;           /* inside a line that is too long */
-    bool line_was_too_long;  /* to be reported before what is in fill */
+    size_t whole;           /* bytes of fill that are whole lines */
+    bool skipping;          /* inside a line that is too long */
+    bool line_was_too_long; /* to be reported before what is in fill */
     bool input_ended;
     const char *input_error; /* why it ended early */
     uint64_t next_line;
-    bool calling;            /* stream_block runs or is queued */
-    unsigned in_flight;      /* given and not finished */
+    bool calling;                       /* stream_block runs or is queued */
+    unsigned in_flight;                 /* given and not finished */
     struct stream_block *first, **last; /* given, in order */
     struct stream_block *sending;       /* with h2o, to be kept until proceed */
     struct stream_block *spare;
     size_t answer_bytes; /* finished and not sent */
     uint64_t answer_bytes_total;
-    bool started;  /* the answer's head is out */
+    bool started; /* the answer's head is out */
     bool is_sending;
     bool gave_any;
     bool ended; /* the last piece is with h2o */
@@ -231,8 +231,7 @@ static void uncut_text(struct cairn_stream *stream, struct stream_block *block)
 
 static bool can_give(struct cairn_stream *stream)
 {
-    return stream->connection && !stream->calling &&
-           stream->in_flight < CAIRN_STREAM_BLOCKS_MAX &&
+    return stream->connection && !stream->calling && stream->in_flight < CAIRN_STREAM_BLOCKS_MAX &&
            stream->answer_bytes <= CAIRN_STREAM_ANSWER_BYTES_MAX &&
            !h2o_timeout_is_linked(&stream->retry) &&
            (stream->line_was_too_long || stream->whole > 0);

@@ -10,7 +10,8 @@ static int select_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
     (void)ssl;
     (void)arg;
     unsigned char *chosen;
-    int found = SSL_select_next_proto(&chosen, out_len, ours, sizeof(ours) - 1, offered, offered_len);
+    int found =
+        SSL_select_next_proto(&chosen, out_len, ours, sizeof(ours) - 1, offered, offered_len);
     *out = chosen;
     return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }

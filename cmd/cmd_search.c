@@ -192,8 +192,9 @@ int cairn_cmd_search(int argc, char **argv)
         CAIRN_TEXT("filter", "JSON|FILE|-", "only entities that match", &search.filter),
         CAIRN_TEXT("features", "A,B", "features to show; * for all [none]", &search.features),
         CAIRN_SWITCH("exact", "score every vector", &search.exact),
-        CAIRN_COUNT("ef", "N", "beam width of a graph index", &search.ef, 1, UINT32_MAX),
-        CAIRN_COUNT("nprobe", "N", "lists visited in an ivf index", &search.nprobe, 1, UINT32_MAX),
+        CAIRN_COUNT("ef", "N", "beam width of a graph index", &search.ef, 1, CAIRN_EF_MAX),
+        CAIRN_COUNT("nprobe", "N", "lists visited in an ivf index", &search.nprobe, 1,
+                    CAIRN_NPROBE_MAX),
         CAIRN_REMOTE_FLAGS(&search.remote),
     };
     const struct cairn_usage usage = {

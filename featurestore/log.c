@@ -251,19 +251,36 @@ static int create_segment(struct cairn_log *log, const struct cairn_log_segment_
     return fd;
 }
 
+/* Before a segment follows this one: give back what was reserved past its end, and make its length
+ * durable. An earlier cut of a torn or refused append may not be, and bytes that a power loss
+ * brings back are a torn tail in the last segment only. */
+static int seal_segment(struct cairn_log *log, struct cairn_error *err)
+{
+    int rc = log->io->truncate(log->io->context, log->fd, log->tail.byte);
+    log->reserved = log->tail.byte;
+    if (rc == 0) {
+        rc = log->io->fdatasync(log->io->context, log->fd);
+    }
+    if (rc != 0) {
+        fail_last(log, rc, "finish", err);
+        return fail_for_good(log, err);
+    }
+    return 0;
+}
+
 int cairn_log_start_segment(struct cairn_log *log, struct cairn_error *err)
 {
     struct cairn_log_segment_header header;
+    int rc = log->fd >= 0 ? seal_segment(log, err) : 0;
+    if (rc != 0) {
+        return rc;
+    }
     next_header(log, &header);
     int fd = create_segment(log, &header, err);
     if (fd < 0) {
         return fd;
     }
     if (log->fd >= 0) {
-        if (log->reserved > log->tail.byte) {
-            /* Gives back what was reserved past the end; failing that costs space only. */
-            (void)log->io->truncate(log->io->context, log->fd, log->tail.byte);
-        }
         log->io->close(log->io->context, log->fd);
     }
     log->fd = fd;

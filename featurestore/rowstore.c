@@ -18,7 +18,7 @@
 #define BLOCK_CACHE_BYTES_DEFAULT  (UINT64_C(128) << 20)
 #define WRITE_BUFFER_BYTES_DEFAULT (UINT64_C(64) << 20)
 #define OPEN_FILES_MAX             256
-#define MEMTABLES_MAX              3 /* per family: one filling, the others on their way to disk */
+#define MEMTABLES_MAX              2 /* per family: one filling, one on its way to disk */
 #define DIAGNOSTICS_BYTES_MAX      (1u << 20)
 #define LEVELS                     7
 #define BLOOM_BITS_PER_KEY         10.0

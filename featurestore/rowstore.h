@@ -6,6 +6,7 @@
  *
  * Event-time resolution: each feature and vector of an entity resolves on its own to the event with
  * the highest (event time, offset); a delete or replace at (time, offset) hides what is older.
+ * Existence and the statuses of writes are defined in row_merge.h.
  *
  * Threads: one writer (apply, flush, close); any number of readers at the same time. */
 #ifndef CAIRN_FEATURESTORE_ROWSTORE_H
@@ -23,7 +24,8 @@
 struct cairn_rowstore_options {
     const char *dir;             /* created if missing */
     uint64_t block_cache_bytes;  /* 0: 128 MiB */
-    uint64_t write_buffer_bytes; /* 0: 64 MiB; bounds what a crash makes the log replay */
+    uint64_t write_buffer_bytes; /* 0: 64 MiB, twice for rows and twice for vectors; bounds what a
+                                    crash makes the log replay */
     unsigned background_threads; /* 0: 1 */
 };
 
@@ -65,14 +67,18 @@ struct cairn_apply_output {
 /* Apply records in offset order, as one atomic batch. Records at or below the applied offset are
  * skipped (results zeroed), so that replay may start early. Entity records must carry valid
  * payloads: the log verified them when they were appended. Records of a collection that was dropped
- * are ignored. On failure nothing was applied. CAIRN_EIO, CAIRN_ENOSPACE, CAIRN_ECORRUPT. */
+ * are ignored (UNCHANGED), as is a schema that is not newer than the stored one of its name. A drop
+ * takes a collection's vectors away without listing them as changes. Changes point into the
+ * records' payloads. On failure nothing was applied. CAIRN_EIO, CAIRN_ENOSPACE, CAIRN_ECORRUPT. */
 int cairn_rowstore_apply(struct cairn_rowstore *store, const struct cairn_log_record *records,
                          uint32_t count, struct cairn_apply_output *out, struct cairn_error *err);
 
 /* Persist all that is applied (memtables to disk). */
 int cairn_rowstore_flush(struct cairn_rowstore *store, struct cairn_error *err);
 
-/* A pinned stored row. Release with cairn_row_pin_release; {0} is empty and may be released. */
+/* A pinned stored row. Release with cairn_row_pin_release; {0} is empty and may be released. A cell
+ * of type VECTOR with len 0 remembers when a vector was removed: to readers that vector is missing.
+ */
 struct cairn_row_pin {
     void *slice;
     struct cairn_row_view view;
@@ -82,7 +88,8 @@ int cairn_rowstore_get(struct cairn_rowstore *store, uint32_t collection, struct
                        struct cairn_row_pin *out, struct cairn_error *err);
 void cairn_row_pin_release(struct cairn_row_pin *pin);
 
-/* Copy a current vector into `out` (dim components). CAIRN_ENOVECTOR when the entity has none. */
+/* Copy a current vector into `out` (dim components). CAIRN_ENOVECTOR when the entity has none,
+ * CAIRN_EDIMENSION when it has another number of components. */
 int cairn_rowstore_get_vector(struct cairn_rowstore *store, uint32_t collection,
                               struct cairn_str key, struct cairn_str vector, float *out,
                               uint32_t dim, struct cairn_error *err);

@@ -1,8 +1,9 @@
 /* Choosing nprobe or ef and the re-ranking factor by trying.
  *
- * Queries are sampled rows, each held out of its own answer. They are a little easier than queries
- * from outside, because lists and links were made with them, so the recall asked for here is above
- * the 0.95 that is promised for queries of the same kind. */
+ * Queries are sampled rows, each held out of its own answer. That makes them easier than queries
+ * from outside, because lists and, more so, links were made with them. So each kind asks for more
+ * here (tuned_recall) than the 0.95 that is promised for queries of the same distribution; by how
+ * much was measured on word vectors with queries that were not in the set. */
 #include <cblas.h>
 #include <float.h>
 #include <math.h>
@@ -17,9 +18,9 @@ enum {
     NEIGHBOURS = CAIRN_TUNED_K,
     BLOCK_ROWS = 1024,
     RERANK_MAX = 64,
-    RERANK_FIRST = 2, /* of quantized kinds */
+    RERANK_FIRST_SQ8 = 2,
+    RERANK_FIRST_PQ = 8,
 };
-static const float recall_wanted = 0.97f;
 static const double effort_growth = 1.25;
 /* More effort that brings less than this has met the codes' limit: then more is re-ranked. */
 static const float recall_step_min = 0.004f;
@@ -144,7 +145,7 @@ static int climb(struct trial *trial, bool quantized, bool effort_fixed,
     float before = -1;
     for (;;) {
         int code = measure(trial, tuning, err);
-        if (code != 0 || tuning->recall >= recall_wanted)
+        if (code != 0 || tuning->recall >= trial->kind->tuned_recall)
             return code;
         bool stalled =
             effort_fixed || tuning->effort >= most || tuning->recall - before < recall_step_min;
@@ -166,12 +167,14 @@ int cairn_calibrate(const struct cairn_kind *kind, const void *state, const stru
                     struct cairn_tuning *out, struct cairn_error *err)
 {
     bool ivf = kind->id == CAIRN_INDEX_IVF;
-    bool quantized = kind->quantization(state) != CAIRN_QUANTIZATION_NONE;
+    enum cairn_quantization codes = kind->quantization(state);
+    bool quantized = codes != CAIRN_QUANTIZATION_NONE && !kind->returns_beam;
+    uint32_t rerank = codes == CAIRN_QUANTIZATION_PQ ? RERANK_FIRST_PQ : RERANK_FIRST_SQ8;
     uint32_t fixed = ivf ? params->nprobe : params->ef;
     uint32_t most = kind->effort_max(state);
     uint32_t effort = fixed != 0 ? fixed : ivf ? 1 + most / 200 : 16;
     *out = (struct cairn_tuning){.effort = effort < most ? effort : most,
-                                 .rerank = quantized ? RERANK_FIRST : 1};
+                                 .rerank = quantized ? rerank : 1};
     if (rows->count <= NEIGHBOURS)
         return 0;
     struct trial trial = {.kind = kind,

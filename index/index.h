@@ -56,7 +56,8 @@ int cairn_index_upsert(struct cairn_index *index, struct cairn_str key, const fl
                        uint64_t offset, struct cairn_error *err);
 /* No error if the key is not there. */
 void cairn_index_remove(struct cairn_index *index, struct cairn_str key, uint64_t offset);
-/* All log records up to `offset` are reflected (records without vectors too). */
+/* All log records up to `offset` are reflected (records without vectors too). Upserts and removals
+ * do not move it: an index that is being refilled in key order reflects no offset until the end. */
 void cairn_index_set_offset(struct cairn_index *index, uint64_t offset);
 uint64_t cairn_index_offset(const struct cairn_index *index);
 

@@ -64,8 +64,10 @@ struct cairn_kind {
     const char *name;
 
     /* What it can do. */
-    bool approximate;        /* false: there is nothing to search but the rows themselves */
-    bool filters_inside;     /* allow and deny are honoured during the search */
+    bool approximate;    /* false: there is nothing to search but the rows themselves */
+    bool filters_inside; /* allow and deny are honoured during the search */
+    bool returns_beam;   /* a search returns all of its effort, so there is no more to re-rank */
+    float tuned_recall;  /* recall to reach on rows of its own (calibrate.c) */
     bool adds_while_serving; /* new vectors could join a built part; none of ours does yet */
 
     int (*plan)(const struct cairn_kind_source *source, struct cairn_kind_plan *plan,

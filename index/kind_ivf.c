@@ -17,7 +17,7 @@
 
 enum {
     PQ_ROWS_MIN = 1024, /* below this a codebook of 256 entries says nothing: full vectors */
-    PQ_TRAIN_MAX = 65536,
+    PQ_TRAIN_MAX = 16384,
     PQ_FLOATS_PER_BYTE = 4,
     ENCODE_ROWS = 4096,
 };
@@ -311,6 +311,7 @@ const struct cairn_kind cairn_kind_ivf = {
     .name = "ivf",
     .approximate = true,
     .filters_inside = true,
+    .tuned_recall = 0.97f,
     .adds_while_serving = false,
     .plan = cairn_ivf_plan,
     .build = build,

@@ -47,10 +47,20 @@ int cairn_position_parse_merge(struct cairn_str text, struct cairn_position *int
                                struct cairn_error *err);
 void cairn_position_touch(struct cairn_position *position, uint32_t shard, uint64_t offset);
 
+/* How far a shard's index reflected its log when a search used it. */
+struct cairn_index_position {
+    uint64_t indexed;    /* last offset that it reflects, tail included */
+    uint64_t generation; /* offset that its built part was made from; 0: there is none */
+    bool used;
+};
+
 /* What every answer says about itself. Zero-initialise; calls add the shards they touched. */
 struct cairn_contract {
     struct cairn_position position;
-    bool partial; /* a needed shard took no part */
+    bool partial;       /* a needed shard took no part */
+    bool wants_indexes; /* set by the caller: searches fill `indexes` */
+    const struct cairn_index_position
+        *indexes; /* by shard id, in the search's arena; may be NULL */
 };
 
 /* (blocks) Wait until every named shard has applied its offset, or the monotonic deadline

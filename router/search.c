@@ -138,6 +138,18 @@ static int search_shard(struct cairn_router *router, uint32_t shard,
     return code;
 }
 
+/* Note how far the shard's index was. Its tail holds whatever the built part does not, so `indexed`
+ * is what the shard had applied before the search began. */
+static void note_index(struct cairn_router *router, uint32_t shard,
+                       const struct cairn_schema *schema, struct cairn_str vector,
+                       struct cairn_index_position *position)
+{
+    struct cairn_index_stats stats;
+    if (cairn_shard_index_stats(router->shards[shard], schema->id, vector, &stats) == 0)
+        *position = (struct cairn_index_position){
+            .indexed = stats.indexed_offset, .generation = stats.generation_offset, .used = true};
+}
+
 static int search_one(struct cairn_router *router, const struct cairn_schema *schema,
                       const struct cairn_search_request *request, struct cairn_arena *arena,
                       struct cairn_search_result *result, struct cairn_contract *contract,
@@ -148,8 +160,15 @@ static int search_one(struct cairn_router *router, const struct cairn_schema *sc
     uint32_t counts[CAIRN_SHARDS_MAX];
     int code = resolve(router, schema, request, &query, arena, contract, err);
     uint32_t total = 0;
+    struct cairn_index_position *positions = NULL;
+    if (contract->wants_indexes && code == 0) {
+        positions = cairn_arena_zalloc(arena, router->shards_count * sizeof *positions);
+        contract->indexes = positions;
+    }
     for (uint32_t i = 0; code == 0 && i < router->shards_count; i++) {
         router_touch(router, contract, i);
+        if (positions != NULL)
+            note_index(router, i, schema, query.field->name, &positions[i]);
         code = search_shard(router, i, schema, &query, arena, &lists[i], &counts[i], err);
         if (code == 0)
             total += counts[i];

@@ -20,15 +20,33 @@ static void fail(const char *why)
     abort();
 }
 
-void http_connect(struct http_client *client, unsigned port)
+static int open_socket(unsigned port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
     int on = 1;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    *client = (struct http_client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof(address)) != 0)
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
+        close(fd);
+        return -1;
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    return fd;
+}
+
+void http_connect(struct http_client *client, unsigned port)
+{
+    *client = (struct http_client){.fd = open_socket(port)};
+    if (client->fd < 0)
         fail("cannot connect");
-    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+bool http_can_connect(unsigned port)
+{
+    int fd = open_socket(port);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
 }
 
 void http_close(struct http_client *client)

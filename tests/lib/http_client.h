@@ -23,6 +23,7 @@ struct http_answer {
 };
 
 void http_connect(struct http_client *client, unsigned port);
+bool http_can_connect(unsigned port);
 void http_close(struct http_client *client);
 /* Send all; false when the server closed. */
 bool http_send(struct http_client *client, const void *bytes, size_t len);

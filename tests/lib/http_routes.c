@@ -79,8 +79,7 @@ static void describe(struct cairn_exchange *exchange)
     cairn_json_key(&writer, "flatbuffers");
     cairn_json_write_bool(&writer, exchange->accepts_flatbuffers);
     cairn_json_key(&writer, "timeout_ms");
-    cairn_json_write_u64(&writer,
-                         (exchange->deadline_us - exchange->core->begin_us) / 1000);
+    cairn_json_write_u64(&writer, (exchange->deadline_us - exchange->core->begin_us) / 1000);
     cairn_json_key(&writer, "body_bytes");
     cairn_json_write_u64(&writer, exchange->body.len);
     cairn_exchange_end_object(exchange, &writer);
@@ -323,4 +322,20 @@ static bool is_idle(void *arg)
 void test_server_wait_idle(struct cairn_server *server)
 {
     test_wait_until(is_idle, server);
+}
+
+struct wanted {
+    struct cairn_server *server;
+    unsigned count;
+};
+
+static bool has_requests(void *arg)
+{
+    struct wanted *wanted = arg;
+    return test_metric(wanted->server, "cairn_http_requests_in_flight") == wanted->count;
+}
+
+void test_server_wait_requests(struct cairn_server *server, unsigned count)
+{
+    test_wait_until(has_requests, &(struct wanted){server, count});
 }

@@ -38,6 +38,8 @@ struct cairn_server *test_server_start(const struct cairn_server_options *option
                                        const struct cairn_http_times *times);
 /* Wait (with a deadline) until the server has no connection and no request in flight. */
 void test_server_wait_idle(struct cairn_server *server);
+/* Wait until so many requests are in flight. */
+void test_server_wait_requests(struct cairn_server *server, unsigned count);
 /* The value of a metric's line that starts with `name`; 0 when there is none. */
 uint64_t test_metric(struct cairn_server *server, const char *name);
 void test_wait_until(bool (*reached)(void *arg), void *arg);

@@ -39,8 +39,10 @@ void fixture_setup(struct log_fixture *fixture, uint64_t segment_bytes_max)
 
 void fixture_setup_in_memory(struct log_fixture *fixture, uint64_t segment_bytes_max)
 {
-    *fixture = (struct log_fixture){
-        .segment_bytes_max = segment_bytes_max, .dir = "log", .memory = cairn_memory_io_new()};
+    const struct cairn_io *real = cairn_io_posix();
+    *fixture = (struct log_fixture){.segment_bytes_max = segment_bytes_max,
+                                    .dir = "log",
+                                    .memory = cairn_memory_io_new(real->random(real->context))};
     fixture->io = *cairn_memory_io_table(fixture->memory);
 }
 

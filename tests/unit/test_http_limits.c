@@ -1,8 +1,9 @@
 /* Every limit of the HTTP core at its bound, time-outs, and clients that go away at every stage. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include <stdlib.h>
@@ -186,7 +187,8 @@ static void test_body_bytes_chunked(void **state)
     size_t half = CAIRN_BODY_BYTES_MAX / 2;
     char *body = body_of(half);
     for (unsigned over = 0; over < 2; over++) {
-        http_send_text(&client, "POST /work HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n");
+        http_send_text(&client,
+                       "POST /work HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n");
         for (unsigned i = 0; i < 2; i++) {
             http_sendf(&client, "%zx\r\n", half);
             assert_true(http_send(&client, body, half));
@@ -214,8 +216,8 @@ static void test_refused_upload_can_be_read(void **state)
     char *body = body_of(8u << 20);
     for (unsigned i = 0; i < 5; i++) {
         reconnect();
-        http_sendf(&client,
-                   "POST /nowhere HTTP/1.1\r\n" HOST "Content-Length: %u\r\n\r\n", 8u << 20);
+        http_sendf(&client, "POST /nowhere HTTP/1.1\r\n" HOST "Content-Length: %u\r\n\r\n",
+                   8u << 20);
         http_send(&client, body, 8u << 20);
         http_read(&client, false, &answer);
         assert_int_equal(answer.status, 404);
@@ -401,8 +403,8 @@ static void test_connections_max(void **state)
 static int start_small(void **state)
 {
     (void)state;
-    return start_with(&(struct cairn_server_options){.loops = 1, .workers = 1, .connections_max = 2},
-                      NULL);
+    return start_with(
+        &(struct cairn_server_options){.loops = 1, .workers = 1, .connections_max = 2}, NULL);
 }
 
 int main(void)

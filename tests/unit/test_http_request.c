@@ -1,8 +1,9 @@
 /* Heads, framing, bodies and keep-alive against a real server, over raw sockets. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include <stdlib.h>
@@ -158,9 +159,9 @@ static void test_problem(void **state)
     assert_true(http_header(&answer, "retry-after", value, sizeof(value)));
     assert_true(http_header(&answer, "content-type", value, sizeof(value)));
     assert_string_equal(value, "application/problem+json");
-    assert_string_equal(answer.body,
-                        "{\"type\":\"urn:cairn:problem:overloaded\",\"title\":\"Too Many Requests\","
-                        "\"status\":429,\"detail\":\"try later\",\"code\":\"overloaded\"}");
+    assert_string_equal(
+        answer.body, "{\"type\":\"urn:cairn:problem:overloaded\",\"title\":\"Too Many Requests\","
+                     "\"status\":429,\"detail\":\"try later\",\"code\":\"overloaded\"}");
     http_answer_free(&answer);
     still_alive();
 }
@@ -188,7 +189,8 @@ static void test_headers(void **state)
                 "GET /echo HTTP/1.1\r\n" HOST
                 "Accept: text/plain, application/x-flatbuffers;q=0.9\r\n\r\n",
                 200, "\"flatbuffers\":true");
-    http_expect(&client, "GET /echo HTTP/1.1\r\n" HOST "Cairn-Timeout: \xff\xfe\r\n\r\n", 400, NULL);
+    http_expect(&client, "GET /echo HTTP/1.1\r\n" HOST "Cairn-Timeout: \xff\xfe\r\n\r\n", 400,
+                NULL);
 }
 
 static void test_media(void **state)
@@ -263,8 +265,9 @@ static void test_byte_by_byte(void **state)
     (void)state;
     struct http_answer answer;
     for (unsigned i = 0; i < 3; i++) {
-        http_send_slowly(&client, "POST /echo HTTP/1.1\r\nhost: test\r\nCoNtEnT-LeNgTh: 3\r\n\r\nabc"
-                                  "GET /echo?q=next HTTP/1.1\r\nhost: test\r\n\r\n");
+        http_send_slowly(&client,
+                         "POST /echo HTTP/1.1\r\nhost: test\r\nCoNtEnT-LeNgTh: 3\r\n\r\nabc"
+                         "GET /echo?q=next HTTP/1.1\r\nhost: test\r\n\r\n");
         http_read(&client, false, &answer);
         assert_string_equal(answer.body, "abc");
         http_answer_free(&answer);
@@ -283,8 +286,8 @@ static void test_pipelining(void **state)
         if (i % 4 == 0)
             cairn_buf_printf(&all, "GET /echo?q=%u HTTP/1.1\r\n" HOST "\r\n", i);
         else if (i % 4 == 1)
-            cairn_buf_printf(&all, "POST %s HTTP/1.1\r\n" HOST "Content-Length: 4\r\n\r\n%04u", path,
-                             i);
+            cairn_buf_printf(&all, "POST %s HTTP/1.1\r\n" HOST "Content-Length: 4\r\n\r\n%04u",
+                             path, i);
         else
             cairn_buf_printf(
                 &all,
@@ -310,9 +313,10 @@ static void test_pipelining(void **state)
 static void test_every_split(void **state)
 {
     (void)state;
-    static const char text[] = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-                               "3\r\nabc\r\n0\r\n\r\nPOST /work HTTP/1.1\r\nHost: a\r\n"
-                               "Content-Length: 3\r\n\r\ndefGET /echo HTTP/1.1\r\nHost: a\r\n\r\n";
+    static const char text[] =
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "3\r\nabc\r\n0\r\n\r\nPOST /work HTTP/1.1\r\nHost: a\r\n"
+        "Content-Length: 3\r\n\r\ndefGET /echo HTTP/1.1\r\nHost: a\r\n\r\n";
     for (size_t cut = 1; cut < sizeof(text) - 1; cut++) {
         struct http_answer answer;
         assert_true(http_send(&client, text, cut));
@@ -395,7 +399,8 @@ static void test_bad_framing(void **state)
     };
     for (unsigned i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
         char request[256];
-        snprintf(request, sizeof(request), "POST /echo HTTP/1.1\r\n" HOST "%s\r\nhello", headers[i]);
+        snprintf(request, sizeof(request), "POST /echo HTTP/1.1\r\n" HOST "%s\r\nhello",
+                 headers[i]);
         expect_refused(request, 400, "\"code\":\"invalid_body\"");
     }
     expect_refused("POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400,

