@@ -136,6 +136,18 @@ static void record_framing(struct cairn_body *body, struct phr_header *headers, 
                            (body->framing == CAIRN_FRAMING_LENGTH && body->remaining == 0));
 }
 
+/* h2o normalises the request target, which it does not need to, and prints what it cannot normalise
+ * to standard error, decoded. Such a target is kept for us and blanked for h2o. */
+static void hide_target(struct cairn_connection *connection, char *target, size_t len)
+{
+    cairn_buf_clear(&connection->target);
+    if (target[0] == '/' && !memchr(target, '%', len) && !memmem(target, len, "/.", 2))
+        return;
+    cairn_buf_append(&connection->target, target, len);
+    memset(target, 'x', len);
+    target[0] = '/';
+}
+
 static bool has_folded_line(const struct phr_header *headers, size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -179,6 +191,7 @@ static enum peek_result peek(struct cairn_connection *connection)
     cairn_connection_unwatch(&connection->read_timer);
     connection->body.head_len = (size_t)len;
     record_framing(&connection->body, headers, count, minor_version);
+    hide_target(connection, (char *)path, path_len);
     return PEEK_COMPLETE;
 }
 

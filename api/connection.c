@@ -33,6 +33,7 @@ static void free_connection(struct cairn_connection *connection)
     cairn_connection_unwatch(&connection->read_timer);
     cairn_connection_unwatch(&connection->write_timer);
     h2o_linklist_unlink(&connection->link);
+    cairn_buf_release(&connection->target);
     cairn_buf_release(&connection->refusal);
     free(connection);
     cairn_loop_connection_gone(loop);

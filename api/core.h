@@ -172,6 +172,7 @@ struct cairn_connection {
     struct cairn_exchange *exchange;                      /* the current one */
     uint64_t acked_bytes;                                 /* when write_timer last looked */
     h2o_timeout_entry_t read_timer, write_timer;
+    struct cairn_buf target;  /* the request target, when it was hidden from h2o; else empty */
     struct cairn_buf refusal; /* an answer written without h2o */
 };
 

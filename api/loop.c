@@ -232,9 +232,9 @@ static void close_loop(struct cairn_loop *loop)
     close_timeouts(loop);
     h2o_multithread_queue_t *queue = loop->context.queue;
     h2o_context_dispose(&loop->context);
-    free(queue);                     /* h2o 2.2.5 destroys it and forgets to free it */
-    h2o_evloop_run(loop->evloop, 0); /* frees closed sockets */
-    h2o_evloop_destroy(loop->evloop);
+    free(queue);                      /* h2o 2.2.5 destroys it and forgets to free it */
+    h2o_evloop_run(loop->evloop, 0);  /* frees closed sockets */
+    h2o_evloop_destroy(loop->evloop); /* leaves its epoll descriptor open, in h2o 2.2.5 */
     release_recycled_chunks();
 }
 

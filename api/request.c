@@ -198,8 +198,11 @@ static void take_target(struct cairn_exchange *exchange)
     core->head = cairn_str_eq(exchange->method, CAIRN_STR_LITERAL("HEAD"));
     /* h2o looks at the method once more when the answer starts. */
     req->method = req->input.method = h2o_iovec_init(exchange->method.ptr, exchange->method.len);
-    struct cairn_str target =
-        cairn_arena_dup(&exchange->arena, origin_form(str_of(req->input.path)));
+    const struct cairn_buf *hidden = &core->connection->target;
+    struct cairn_str target = hidden->len > 0
+                                  ? (struct cairn_str){hidden->data, (uint32_t)hidden->len}
+                                  : str_of(req->input.path);
+    target = cairn_arena_dup(&exchange->arena, origin_form(target));
     const char *mark = target.len ? memchr(target.ptr, '?', target.len) : NULL;
     exchange->path =
         (struct cairn_str){target.ptr, mark ? (uint32_t)(mark - target.ptr) : target.len};

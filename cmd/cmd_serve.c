@@ -26,7 +26,7 @@
 #include "cmd/terminal.h"
 
 #define DRAIN_MS               30000u
-#define FREE_BYTES_MIN_DEFAULT (UINT64_C(64) << 20)
+#define FREE_BYTES_MIN_DEFAULT (UINT64_C(256) << 20)
 #define SEGMENT_BYTES_MIN      4096u
 #define SEGMENT_BYTES_MAX      (UINT64_C(1) << 32)
 
@@ -268,7 +268,7 @@ int cairn_cmd_serve(int argc, char **argv)
         CAIRN_COUNT("workers", "N", "threads for searches [one per core]", &serve.workers, 1, 256),
         CAIRN_COUNT("build-threads", "N", "threads for index builds [1]", &serve.build_threads, 1,
                     256),
-        CAIRN_BYTES("free-bytes-min", "BYTES", "refuse writes below this much free disk [64m]",
+        CAIRN_BYTES("free-bytes-min", "BYTES", "refuse writes below this much free disk [256m]",
                     &serve.free_bytes_min, 0, UINT64_MAX),
         CAIRN_BYTES("segment-bytes", "BYTES", "size of a log segment [64m]", &serve.segment_bytes,
                     SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),

@@ -14,8 +14,9 @@
 #include "base/diag.h"
 #include "base/time.h"
 
-#define REPLAY_RECORDS_MAX 1024u
-#define REPLAY_BYTES_MAX   (8u << 20)
+#define REPLAY_RECORDS_MAX  1024u
+#define REPLAY_BYTES_MAX    (8u << 20)
+#define OPEN_FREE_BYTES_MIN (16u << 20)
 
 /* V = 0: everything from the row store. */
 static int index_refill(struct cairn_shard *shard, uint32_t collection, struct shard_vector *vector,
@@ -256,6 +257,18 @@ static int sweep_index_dir(void *argument, const char *name)
     return 0;
 }
 
+/* RocksDB ends the process when it finds no room while it opens; better to say so first. */
+static int check_room(struct cairn_shard *shard, struct cairn_error *err)
+{
+    uint64_t free_bytes = 0;
+    if (shard->io->free_bytes(shard->io->context, shard->dir, &free_bytes) != 0 ||
+        free_bytes >= OPEN_FREE_BYTES_MIN)
+        return 0;
+    return cairn_fail(err, CAIRN_ENOSPACE,
+                      "the disk of %s has %llu bytes free, and opening needs %u; free some space",
+                      shard->dir, (unsigned long long)free_bytes, OPEN_FREE_BYTES_MIN);
+}
+
 int shard_views_open(struct cairn_shard *shard, const struct cairn_shard_options *options,
                      struct cairn_error *err)
 {
@@ -264,7 +277,9 @@ int shard_views_open(struct cairn_shard *shard, const struct cairn_shard_options
     (void)snprintf(index_path, sizeof index_path, "%s/index", shard->dir);
     if (cairn_io_make_dirs(shard->io, index_path) != 0)
         return cairn_fail(err, CAIRN_EIO, "cannot create %s", index_path);
-    int code = open_rows(shard, rows_path, err);
+    int code = check_room(shard, err);
+    if (code == 0)
+        code = open_rows(shard, rows_path, err);
     if (code == 0)
         code = open_log(shard, options, err);
     if (code == 0 && shard->log != NULL)

@@ -230,12 +230,10 @@ static int group_commit(struct cairn_shard *shard, struct shard_group *group,
     uint64_t offset = 0;
     code = cairn_log_append(shard->log, group->batches, group->writes_count, &ingest_time_us,
                             &offset, err);
-    if (code == CAIRN_ENOSPACE)
-        return code;
-    if (code != 0) {
+    if (code == CAIRN_EIO)
         shard_refuse_writes(shard, code, "%s; restart to recover", err->message);
+    if (code != 0)
         return code;
-    }
     for (uint32_t i = 0; i < group->entries_count; i++)
         group->records[i] = (struct cairn_log_record){.offset = offset + i,
                                                       .ingest_time_us = ingest_time_us,

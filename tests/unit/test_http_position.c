@@ -64,7 +64,7 @@ static struct cairn_position put_collection(const char *name)
 static void expect_at(const char *what, const char *headers, const char *body, int status,
                       const char *part)
 {
-    char request[2048];
+    char request[16 << 10];
     snprintf(request, sizeof(request), "%s HTTP/1.1\r\n" HOST "%sContent-Length: %zu\r\n\r\n%s",
              what, headers, strlen(body), body);
     http_expect(&client, request, status, part);

@@ -131,6 +131,9 @@ static void test_paths(void **state)
                 "POST /v1/collections/c/x:y:rebuild HTTP/1.1\r\n" HOST "Content-Length: 0\r\n\r\n",
                 200, "\"collections\",\"c\",\"x:y\"]");
     http_expect(&client, "GET http://test/echo?q=1 HTTP/1.1\r\n" HOST "\r\n", 200, "\"q\":\"1\"");
+    http_expect(&client, "GET /../../echo?q=%0a HTTP/1.1\r\n" HOST "\r\n", 404, NULL);
+    http_expect(&client, "GET /v1/collections/../things/%2e%2E HTTP/1.1\r\n" HOST "\r\n", 200,
+                "\"..\",\"things\",\"..\"]");
     http_expect(&client, "GET /echo%zz HTTP/1.1\r\n" HOST "\r\n", 404, "\"code\":\"not_found\"");
     http_expect(&client, "GET /v1/collections/%zz/things/a HTTP/1.1\r\n" HOST "\r\n", 400,
                 "invalid_parameter");
