@@ -38,11 +38,11 @@
 #define CAIRN_HTTP_READ_BYTES           (256u << 10) /* one read of a body */
 #define CAIRN_HTTP_REQUEST_ID_BYTES_MAX 128u
 #define CAIRN_STREAM_BLOCK_BYTES        (1u << 20) /* a block is cut at about this */
-#define CAIRN_STREAM_ANSWER_BYTES_MAX                                                              \
-    (64u << 20)                               /* finished answers that the client has not read */
-#define CAIRN_STREAM_RETRY_MS     10u         /* after the work queue was full */
-#define CAIRN_HTTP_EXCHANGES_KEPT 256u        /* per loop, for reuse */
-#define CAIRN_HTTP_KEPT_BYTES_MAX (64u << 10) /* a buffer larger than this is not kept */
+/* Finished answers of one upload that the client has not read. */
+#define CAIRN_STREAM_ANSWER_BYTES_MAX (64u << 20)
+#define CAIRN_STREAM_RETRY_MS         10u         /* after the work queue was full */
+#define CAIRN_HTTP_EXCHANGES_KEPT     64u         /* per loop, for reuse */
+#define CAIRN_HTTP_KEPT_BYTES_MAX     (64u << 10) /* a buffer larger than this is not kept */
 
 /* Tests shorten these. */
 struct cairn_http_times {

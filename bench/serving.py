@@ -10,10 +10,12 @@ writes   NDJSON upload of rows with 10 features: rows/s, rows per fsync; one-row
          against 1 connection
 reads    entities:get of one key, 10 features, against a bare h2o handler that answers a constant of the same
          size: same client, alternating runs, median of the ratios
-search   CPU time of one search over HTTP against the same search called in process, on the same data
+search   CPU time of one search over HTTP against the same search called in process, on the same data:
+         WordNet's 117,159 synsets with the vectors that scripts/quickstart trains, 500 held-out queries
 restart  time until ready with all rows, after SIGTERM and after SIGKILL
 """
 import argparse
+import base64
 import json
 import os
 import random
@@ -29,7 +31,7 @@ import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("CAIRN_BUILD", os.path.join(ROOT, "build"))
-DIM = 96
+DIM = 100
 
 
 class Server:
@@ -172,29 +174,48 @@ def bench_reads(server, rows, directory):
             "ratio_median": round(statistics.median(ratios), 3), "ratios": [round(r, 3) for r in ratios]}
 
 
-def bench_search(server, directory, vectors=100000, queries=500):
-    """Synthetic clustered vectors: this measures the cost of serving, not recall."""
-    rng = random.Random(11)
-    centres = [[rng.gauss(0, 1) for _ in range(DIM)] for _ in range(200)]
-    point = lambda: [x + rng.gauss(0, 0.35) for x in rng.choice(centres)]
-    server.call("PUT", "/v1/collections/points", {"vectors": {"default": {"dim": DIM, "metric": "cosine"}}})
-    path = os.path.join(directory, "vectors.ndjson")
-    with open(path, "w") as file:
-        for number in range(vectors):
-            file.write('{"key":"p%d","vectors":{"default":[%s]}}\n' % (number, ",".join("%.5f" % x for x in point())))
-    subprocess.run(["curl", "-sS", "--fail", "-X", "POST", "-T", path, "-H", "Content-Type: application/x-ndjson", "-H",
-                    "Expect:", "-o", os.devnull, server.url("/v1/collections/points/entities")], check=True)
-    while True:
-        index = json.loads(server.get("/v1/collections/points"))
-        if '"building":true' not in json.dumps(index, separators=(",", ":")):
-            break
+def wordnet(queries=500):
+    """The quickstart's real vectors: NDJSON lines to load, and held-out query vectors."""
+    path = os.path.join(ROOT, "quickstart-data", "wordnet", "entities.ndjson")
+    if not os.path.exists(path):
+        sys.exit("run scripts/quickstart first: it prepares the vectors that the search benchmark uses")
+    lines = open(path).read().splitlines()
+    random.Random(11).shuffle(lines)
+    asked = [struct.unpack("<100f", base64.b64decode(json.loads(line)["vectors"]["default"]["f32"]))
+             for line in lines[:queries]]
+    return lines[queries:], asked
+
+
+def wait_for_build(server):
+    while any(index["building"] or index["tail"] > index["built"] for index in
+              json.loads(server.get("/v1/collections/words"))["indexes"]):
         time.sleep(0.5)
-    asked = [point() for _ in range(queries)]
+
+
+def recall(server, asked, k=10):
+    """Mean recall@k of the served answers against exact ones."""
+    found = 0
+    for query in asked[:200]:
+        keys = [set(hit["key"] for hit in server.call("POST", "/v1/collections/words/search", {
+            "vector": query, "k": k, "params": {"exact": exact}})["hits"]) for exact in (False, True)]
+        found += len(keys[0] & keys[1])
+    return found / (k * len(asked[:200]))
+
+
+def bench_search(server, directory):
+    lines, asked = wordnet()
+    server.call("PUT", "/v1/collections/words",
+                json.load(open(os.path.join(ROOT, "scripts", "wordnet-schema.json"))))
+    path = os.path.join(directory, "words.ndjson")
+    with open(path, "w") as file:
+        file.write("\n".join(lines) + "\n")
+    subprocess.run(["curl", "-sS", "--fail", "-X", "POST", "-T", path, "-H", "Content-Type: application/x-ndjson", "-H",
+                    "Expect:", "-o", os.devnull, server.url("/v1/collections/words/entities")], check=True)
+    wait_for_build(server)
     with open(os.path.join(directory, "queries.f32"), "wb") as file:
         for query in asked:
             file.write(struct.pack("<%df" % DIM, *query))
-    lua = lua_posts("/v1/collections/points/search",
-                    [json.dumps({"vector": [round(x, 5) for x in query], "k": 10}) for query in asked])
+    lua = lua_posts("/v1/collections/words/search", [json.dumps({"vector": query, "k": 10}) for query in asked])
     run_wrk(server.url("/"), lua, 2, 2, directory)
     http = []
     for _ in range(3):
@@ -204,13 +225,13 @@ def bench_search(server, directory, vectors=100000, queries=500):
         count = server.metric('cairn_http_requests_total') - count
         http.append(((server.cpu_s() - cpu) / count * 1e6, rate))
     server.end(signal.SIGTERM)
-    text = subprocess.run([os.path.join(BUILD, "bench", "bench_search_in_process"), server.data, "points",
+    text = subprocess.run([os.path.join(BUILD, "bench", "bench_search_in_process"), server.data, "words",
                            os.path.join(directory, "queries.f32"), str(DIM), "10", "2", "20"],
                           check=True, capture_output=True, text=True).stdout
     alone = json.loads(text)
     server.start()
     over_http = statistics.median(cpu for cpu, _ in http)
-    return {"vectors": vectors, "dim": DIM, "k": 10, "http_cpu_us": round(over_http, 1),
+    return {"vectors": len(lines), "dim": DIM, "k": 10, "recall_at_10": round(recall(server, asked), 4), "http_cpu_us": round(over_http, 1),
             "in_process_cpu_us": alone["cpu_us_per_search"], "http_searches_per_s": statistics.median(r for _, r in http),
             "in_process_searches_per_s": alone["searches_per_s"],
             "cpu_ratio": round(over_http / alone["cpu_us_per_search"], 3)}
@@ -231,6 +252,7 @@ def bench_restart(server, rows, directory):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1000000)
+    parser.add_argument("--only", nargs="*", help="of: writes reads restart search (reads and restart need writes)")
     parser.add_argument("--json", help="write the results to this file")
     options = parser.parse_args()
     directory = tempfile.mkdtemp(prefix="cairn-bench-")
@@ -242,6 +264,8 @@ def main():
                             ("reads", lambda: bench_reads(server, options.rows, directory)),
                             ("restart", lambda: bench_restart(server, options.rows, directory)),
                             ("search", lambda: bench_search(server, directory))]:
+            if options.only and name not in options.only:
+                continue
             results[name] = bench()
             print(name, json.dumps(results[name], indent=2), flush=True)
     finally:
