@@ -12,6 +12,7 @@ reads    entities:get of one key, 10 features, against a bare h2o handler that a
          size: same client, alternating runs, median of the ratios
 search   CPU time of one search over HTTP against the same search called in process, on the same data:
          WordNet's 117,159 synsets with the vectors that scripts/quickstart trains, 500 held-out queries
+         and, with the plain-faiss preset built too, the same in process with FAISS's own kernels
 restart  time until ready with all rows, after SIGTERM and after SIGKILL
 """
 import argparse
@@ -31,6 +32,7 @@ import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("CAIRN_BUILD", os.path.join(ROOT, "build"))
+PLAIN = os.path.join(ROOT, "build-plain-faiss")
 DIM = 100
 
 
@@ -202,6 +204,13 @@ def recall(server, asked, k=10):
     return found / (k * len(asked[:200]))
 
 
+def in_process(build, data, directory):
+    """The queries of search without HTTP, two threads, by the binary of one build."""
+    return json.loads(subprocess.run(
+        [os.path.join(build, "bench", "bench_search_in_process"), data, "words", os.path.join(directory, "queries.f32"),
+         str(DIM), "10", "2", "10"], check=True, capture_output=True, text=True).stdout)
+
+
 def bench_search(server, directory):
     lines, asked = wordnet()
     server.call("PUT", "/v1/collections/words",
@@ -216,25 +225,26 @@ def bench_search(server, directory):
         for query in asked:
             file.write(struct.pack("<%df" % DIM, *query))
     lua = lua_posts("/v1/collections/words/search", [json.dumps({"vector": query, "k": 10}) for query in asked])
-    run_wrk(server.url("/"), lua, 2, 2, directory)
+    run_wrk(server.url("/"), lua, 8, 2, directory)
     http = []
     for _ in range(3):
         cpu = server.cpu_s()
         count = server.metric('cairn_http_requests_total')
-        rate = run_wrk(server.url("/"), lua, 2, 5, directory)["requests_per_s"]
+        rate = run_wrk(server.url("/"), lua, 8, 5, directory)["requests_per_s"]
         count = server.metric('cairn_http_requests_total') - count
         http.append(((server.cpu_s() - cpu) / count * 1e6, rate))
     server.end(signal.SIGTERM)
-    text = subprocess.run([os.path.join(BUILD, "bench", "bench_search_in_process"), server.data, "words",
-                           os.path.join(directory, "queries.f32"), str(DIM), "10", "2", "20"],
-                          check=True, capture_output=True, text=True).stdout
-    alone = json.loads(text)
+    alone = in_process(BUILD, server.data, directory)
+    plain = PLAIN if os.path.exists(os.path.join(PLAIN, "bench")) else None
+    kernels = [in_process(build, server.data, directory)["cpu_us_per_search"] for build in (plain, BUILD) * 3 if plain]
     server.start()
     over_http = statistics.median(cpu for cpu, _ in http)
     return {"vectors": len(lines), "dim": DIM, "k": 10, "recall_at_10": round(recall(server, asked), 4), "http_cpu_us": round(over_http, 1),
             "in_process_cpu_us": alone["cpu_us_per_search"], "http_searches_per_s": statistics.median(r for _, r in http),
             "in_process_searches_per_s": alone["searches_per_s"],
-            "cpu_ratio": round(over_http / alone["cpu_us_per_search"], 3)}
+            "cpu_ratio": round(over_http / alone["cpu_us_per_search"], 3),
+            "faiss_kernels_to_ours": round(statistics.median(kernels[0::2]) / statistics.median(kernels[1::2]), 2)
+            if kernels else None}
 
 
 def bench_restart(server, rows, directory):
