@@ -10,7 +10,7 @@
 #define LINE_BYTES_MAX  (64u << 10)
 #define COLLECTIONS_MAX 256u
 
-struct api_key {
+struct cairn_api_key {
     uint64_t
         words[KEY_WORDS]; /* zero-padded: a key has no NUL, so the padding tells lengths apart */
     enum cairn_role role;
@@ -19,7 +19,7 @@ struct api_key {
 };
 
 struct cairn_auth {
-    struct api_key *keys;
+    struct cairn_api_key *keys;
     unsigned count;
 };
 
@@ -62,7 +62,7 @@ static bool cut(struct cairn_str text, char stop, struct cairn_str *head, struct
 }
 
 /* "a,b" into the key's list; NULL or what is wrong. */
-static const char *parse_collections(struct cairn_str list, struct api_key *key)
+static const char *parse_collections(struct cairn_str list, struct cairn_api_key *key)
 {
     struct cairn_str name;
     bool more = true;
@@ -81,7 +81,7 @@ static const char *parse_collections(struct cairn_str list, struct api_key *key)
 }
 
 /* One line of the file into a key; NULL or what is wrong. */
-static const char *parse_line(struct cairn_str line, struct api_key *key)
+static const char *parse_line(struct cairn_str line, struct cairn_api_key *key)
 {
     struct cairn_str who, secret, role, collections;
     if (!cut(line, ' ', &who, &secret))
@@ -120,7 +120,7 @@ static const char *add_line(struct cairn_auth *auth, struct cairn_str line)
         return "the line is too long";
     if (auth->count == CAIRN_API_KEYS_MAX)
         return "too many keys";
-    struct api_key *key = &auth->keys[auth->count++];
+    struct cairn_api_key *key = &auth->keys[auth->count++];
     return parse_line(line, key);
 }
 
@@ -162,7 +162,7 @@ void cairn_auth_free(struct cairn_auth **auth)
     if (!*auth)
         return;
     for (unsigned i = 0; i < (*auth)->count; i++) {
-        struct api_key *key = &(*auth)->keys[i];
+        struct cairn_api_key *key = &(*auth)->keys[i];
         for (unsigned j = 0; j < key->collections_count; j++)
             free((char *)key->collections[j].ptr);
         free(key->collections);
@@ -174,13 +174,13 @@ void cairn_auth_free(struct cairn_auth **auth)
 }
 
 /* All keys are compared whole, so that the time says nothing about how much of one was right. */
-static const struct api_key *find_key(const struct cairn_auth *auth, struct cairn_str key)
+static const struct cairn_api_key *find_key(const struct cairn_auth *auth, struct cairn_str key)
 {
     uint64_t words[KEY_WORDS];
     if (!is_key_text(key))
         return NULL;
     pad_key(key, words);
-    const struct api_key *found = NULL;
+    const struct cairn_api_key *found = NULL;
     for (unsigned i = 0; i < auth->count; i++) {
         volatile uint64_t difference = 0;
         for (unsigned j = 0; j < KEY_WORDS; j++)
@@ -190,25 +190,33 @@ static const struct api_key *find_key(const struct cairn_auth *auth, struct cair
     return found;
 }
 
-int cairn_auth_check(const struct cairn_auth *auth, struct cairn_str key, enum cairn_role role,
-                     struct cairn_str collection, struct cairn_error *err)
+int cairn_auth_find(const struct cairn_auth *auth, struct cairn_str key, enum cairn_role role,
+                    const struct cairn_api_key **out, struct cairn_error *err)
 {
     static const char *const names[] = {"none", "read", "write", "admin"};
+    *out = NULL;
     if (role == CAIRN_ROLE_NONE)
         return 0;
     if (key.len == 0)
         return cairn_fail(err, CAIRN_EUNAUTHORIZED,
                           "send a key as `Authorization: Bearer KEY` or `api-key: KEY`");
-    const struct api_key *found = find_key(auth, key);
+    const struct cairn_api_key *found = find_key(auth, key);
     if (!found)
         return cairn_fail(err, CAIRN_EUNAUTHORIZED, "the key is not known");
     if (found->role < role)
         return cairn_fail(err, CAIRN_EFORBIDDEN, "this needs the role %s; the key has %s",
                           names[role], names[found->role]);
-    if (found->collections_count == 0)
+    *out = found;
+    return 0;
+}
+
+int cairn_auth_check_collection(const struct cairn_api_key *key, struct cairn_str collection,
+                                struct cairn_error *err)
+{
+    if (!key || key->collections_count == 0)
         return 0;
-    for (unsigned i = 0; i < found->collections_count; i++)
-        if (cairn_str_eq(found->collections[i], collection))
+    for (unsigned i = 0; i < key->collections_count; i++)
+        if (cairn_str_eq(key->collections[i], collection))
             return 0;
     return cairn_fail(err, CAIRN_EFORBIDDEN, "the key is limited to other collections");
 }

@@ -11,15 +11,21 @@
 #define CAIRN_API_KEYS_MAX      1024u
 
 struct cairn_auth;
+struct cairn_api_key;
 
 /* CAIRN_EPARAM naming file and line. */
 int cairn_auth_load(const char *path, struct cairn_auth **out, struct cairn_error *err);
 void cairn_auth_free(struct cairn_auth **auth);
 
-/* Whether `key` may do what needs `role` on `collection` (len 0: the request names none in its
- * path, which a key limited to collections may not do). CAIRN_EUNAUTHORIZED, CAIRN_EFORBIDDEN.
- * Takes the same time for every wrong key. */
-int cairn_auth_check(const struct cairn_auth *auth, struct cairn_str key, enum cairn_role role,
-                     struct cairn_str collection, struct cairn_error *err);
+/* The entry of `key` when it has `role`, valid as long as `auth`; *out is NULL where anybody may
+ * call (CAIRN_ROLE_NONE). CAIRN_EUNAUTHORIZED, CAIRN_EFORBIDDEN. Takes the same time for every
+ * wrong key. */
+int cairn_auth_find(const struct cairn_auth *auth, struct cairn_str key, enum cairn_role role,
+                    const struct cairn_api_key **out, struct cairn_error *err);
+
+/* Whether the key may touch the collection (len 0: the request is about all of them, which a key
+ * limited to some may not make). A NULL key may touch any. CAIRN_EFORBIDDEN. */
+int cairn_auth_check_collection(const struct cairn_api_key *key, struct cairn_str collection,
+                                struct cairn_error *err);
 
 #endif

@@ -191,8 +191,9 @@ struct cairn_exchange_core {
     const struct cairn_route *route; /* NULL: none matched */
     unsigned route_at;               /* for the metrics */
     int fail_code;
-    struct cairn_str allow; /* for 405 */
-    struct cairn_str key;   /* presented API key */
+    struct cairn_str allow;             /* for 405 */
+    struct cairn_str key;               /* presented API key */
+    const struct cairn_api_key *caller; /* NULL: not limited to collections */
     char request_id[CAIRN_HTTP_REQUEST_ID_BYTES_MAX];
     unsigned request_id_len;
     uint64_t begin_us;

@@ -67,6 +67,8 @@ struct cairn_exchange *cairn_exchange_new(struct cairn_connection *connection, h
     exchange->contract.position.epoch = 0;
     exchange->contract.position.count = 0;
     exchange->contract.partial = false;
+    exchange->contract.wants_indexes = false;
+    exchange->contract.indexes = NULL; /* was in the arena of the request before */
     exchange->handler_state = NULL;
 
     connection->exchange = exchange;
@@ -131,6 +133,8 @@ void cairn_exchange_set_headers(struct cairn_exchange *exchange, struct cairn_an
     add_header(req, &content_type, cairn_str_from(exchange->content_type));
     add_header(req, &request_id, (struct cairn_str){core->request_id, core->request_id_len});
     if (exchange->has_contract) {
+        if (exchange->contract.position.epoch == 0) /* refused before any shard was asked */
+            exchange->contract.position.epoch = cairn_router_epoch(exchange->router);
         unsigned len = cairn_position_format(&exchange->contract.position, text->position);
         add_header(req, &position, (struct cairn_str){text->position, len});
         add_header(req, &complete,

@@ -77,6 +77,10 @@ bool cairn_exchange_param(struct cairn_exchange *exchange, const char *name, str
  */
 int cairn_exchange_check_params(struct cairn_exchange *exchange, const char *const *known,
                                 struct cairn_error *err);
+/* Whether the caller's key may touch a collection that the body names (the path's was checked
+ * before the handler ran): CAIRN_EFORBIDDEN. */
+int cairn_exchange_check_collection(struct cairn_exchange *exchange, struct cairn_str collection,
+                                    struct cairn_error *err);
 /* Parse the body as JSON: CAIRN_EMEDIATYPE unless it is application/json (or has no Content-Type).
  */
 int cairn_exchange_json(struct cairn_exchange *exchange, struct cairn_json *root,

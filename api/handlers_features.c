@@ -29,6 +29,8 @@ static int read_lookup(struct cairn_exchange *exchange, struct cairn_json json,
         cairn_keys_read(values[KEYS], "keys", &exchange->arena, &lookup->keys, &lookup->keys_count,
                         err) != 0)
         return err->code;
+    if (cairn_exchange_check_collection(exchange, collection, err) != 0)
+        return err->code;
     lookup->schema = cairn_handler_schema_named(exchange->router, collection, err);
     if (lookup->schema == NULL)
         return err->code;

@@ -211,7 +211,7 @@ static int read_count(struct cairn_exchange *exchange, const struct cairn_schema
     *out = NULL;
     if (cairn_handler_no_params(exchange, err) != 0)
         return err->code;
-    if (exchange->body.len == 0 && exchange->media == CAIRN_MEDIA_NONE)
+    if (exchange->body.len == 0)
         return 0;
     if (cairn_exchange_json(exchange, &root, err) != 0 ||
         cairn_fields_read(root, names, 1, &filter, err) != 0)

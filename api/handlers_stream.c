@@ -57,7 +57,7 @@ static bool next_line(struct cairn_str *rest, struct cairn_str *line)
     uint32_t step = end != NULL ? len + 1 : len;
     *line = (struct cairn_str){rest->ptr, len};
     *rest = (struct cairn_str){rest->ptr + step, rest->len - step};
-    while (line->len > 0 && strchr(" \t\r", line->ptr[line->len - 1]) != NULL)
+    while (line->len > 0 && memchr(" \t\r", line->ptr[line->len - 1], 3) != NULL)
         line->len--;
     return true;
 }

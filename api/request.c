@@ -132,6 +132,8 @@ static int take_header(struct cairn_exchange *exchange, struct cairn_str name,
 #define IS(text) (name.len == sizeof(text) - 1 && memcmp(name.ptr, text, sizeof(text) - 1) == 0)
     if (IS("content-type"))
         exchange->media = parse_media(value);
+    else if (IS("content-encoding") && !is_word(value, "identity"))
+        return cairn_fail(err, CAIRN_EMEDIATYPE, "Content-Encoding: a body is sent as it is");
     else if (IS("accept"))
         exchange->accepts_flatbuffers = accepts(value, "application/x-flatbuffers");
     else if (IS("authorization"))
@@ -240,17 +242,44 @@ static int find_route(struct cairn_exchange *exchange, struct cairn_error *err)
     return code == 0 ? 0 : cairn_error_prefix(err, "path");
 }
 
+/* Paths under /v1/features name their collections in the body, which their handlers check. */
+static bool has_collections_in_body(const struct cairn_exchange *exchange)
+{
+    return exchange->segments_count == 2 &&
+           cairn_str_eq(exchange->segments[1], CAIRN_STR_LITERAL("features"));
+}
+
 static int check_key(struct cairn_exchange *exchange, struct cairn_error *err)
 {
-    const struct cairn_auth *auth = exchange->core->loop->server->auth;
+    struct cairn_exchange_core *core = exchange->core;
+    const struct cairn_auth *auth = core->loop->server->auth;
     struct cairn_str collection = {0};
     if (!auth)
         return 0;
+    int code = cairn_auth_find(auth, core->key, core->route->role, &core->caller, err);
+    if (code != 0 || has_collections_in_body(exchange))
+        return code;
     if (exchange->segments_count >= 3 &&
         cairn_str_eq(exchange->segments[1], CAIRN_STR_LITERAL("collections")))
         collection = exchange->segments[2];
-    return cairn_auth_check(auth, exchange->core->key, exchange->core->route->role, collection,
-                            err);
+    return cairn_auth_check_collection(core->caller, collection, err);
+}
+
+int cairn_exchange_check_collection(struct cairn_exchange *exchange, struct cairn_str collection,
+                                    struct cairn_error *err)
+{
+    return cairn_auth_check_collection(exchange->core->caller, collection, err);
+}
+
+static int take_contract(struct cairn_exchange *exchange, struct cairn_error *err)
+{
+    struct cairn_str value;
+    if (!cairn_exchange_param(exchange, "contract", &value))
+        return 0;
+    exchange->wants_contract = cairn_str_eq(value, CAIRN_STR_LITERAL("true"));
+    if (!exchange->wants_contract && !cairn_str_eq(value, CAIRN_STR_LITERAL("false")))
+        return cairn_fail(err, CAIRN_EPARAM, "contract: must be true or false");
+    return 0;
 }
 
 static bool is_streamed(const struct cairn_exchange *exchange)
@@ -341,11 +370,10 @@ static int begin(struct cairn_exchange *exchange, struct cairn_error *err)
         code = check_key(exchange, err);
     if (code == 0)
         code = check_body(exchange, err);
+    if (code == 0)
+        code = take_contract(exchange, err);
     if (code != 0)
         return code;
-    struct cairn_str contract;
-    exchange->wants_contract = cairn_exchange_param(exchange, "contract", &contract) &&
-                               cairn_str_eq(contract, CAIRN_STR_LITERAL("true"));
     if (is_streamed(exchange)) {
         cairn_request_dispatch(exchange);
     } else if (connection->body.ended) {

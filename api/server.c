@@ -52,6 +52,15 @@ void cairn_server_give_scratch(struct cairn_server *server, struct cairn_scratch
     pthread_mutex_unlock(&server->lock);
 }
 
+/* getaddrinfo would take a port modulo 2^16. */
+static bool is_port(const char *text)
+{
+    unsigned port = 0;
+    for (; *text >= '0' && *text <= '9' && port <= UINT16_MAX; text++)
+        port = port * 10 + (unsigned)(*text - '0');
+    return *text == '\0' && port <= UINT16_MAX;
+}
+
 /* "127.0.0.1:8080", "[::1]:8080", "localhost:0" into an address. */
 static int resolve(const char *listen, struct addrinfo **out, struct cairn_error *err)
 {
@@ -61,6 +70,9 @@ static int resolve(const char *listen, struct addrinfo **out, struct cairn_error
     if (!colon || colon[1] == '\0' || host_len == 0 || host_len > HOST_BYTES_MAX)
         return cairn_fail(err, CAIRN_EPARAM, "listen: \"%s\" is not of the form HOST:PORT",
                           listen ? listen : "");
+    if (!is_port(colon + 1))
+        return cairn_fail(err, CAIRN_EPARAM, "listen: \"%s\" is not a port from 0 to 65535",
+                          colon + 1);
     if (listen[0] == '[' && colon[-1] == ']') {
         listen++;
         host_len -= 2;

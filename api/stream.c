@@ -520,7 +520,8 @@ static void step(struct cairn_stream *stream)
     read_on(stream);
     if (can_give(stream))
         give(stream);
-    if (stream->input_error && !stream->gave_any && stream->whole == 0) {
+    bool has_lines = stream->whole > 0 || stream->line_was_too_long;
+    if (stream->input_error && !stream->gave_any && !has_lines) {
         refuse(stream);
         return;
     }

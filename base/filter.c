@@ -204,6 +204,7 @@ struct leaf {
     struct cairn_filter *out;
     struct condition conditions[OP_COUNT];
     uint8_t type; /* of one element; NULL: undeclared */
+    bool is_named;
 };
 
 static int read_condition(struct parse *parse, struct leaf *leaf, enum op op,
@@ -230,9 +231,15 @@ static int read_leaf_member(struct parse *parse, struct leaf *leaf, struct cairn
                             struct cairn_json json)
 {
     bool asked;
-    if (cairn_str_eq(key, CAIRN_STR_LITERAL("feature")))
+    if (cairn_str_eq(key, CAIRN_STR_LITERAL("feature"))) {
+        if (leaf->is_named)
+            return refuse(parse, "feature", "given twice");
+        leaf->is_named = true;
         return 0;
+    }
     if (cairn_str_eq(key, CAIRN_STR_LITERAL("exists"))) {
+        if (leaf->out->presence != PRESENCE_ANY)
+            return refuse(parse, "exists", "given twice");
         if (!cairn_json_bool(json, &asked))
             return refuse(parse, "exists", "must be true or false");
         leaf->out->presence = asked ? PRESENCE_ASKED : PRESENCE_REFUSED;

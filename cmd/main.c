@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <string.h>
 
 #include "cmd/command.h"
 
@@ -36,6 +37,9 @@ int main(int argc, char **argv)
         {"log", "dump, check or repair a feature log offline", cairn_cmd_log},
         {"version", "print the version", cmd_version},
     };
+    static char version[] = "version";
+    if (argc == 2 && strcmp(argv[1], "--version") == 0)
+        argv[1] = version;
     return cairn_command_run("", commands, sizeof(commands) / sizeof(commands[0]), argc - 1,
                              argv + 1);
 }

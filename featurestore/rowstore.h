@@ -55,6 +55,7 @@ struct cairn_vector_change {
 struct cairn_apply_result {
     enum cairn_write_status status; /* a delete of what is not there: UNCHANGED */
     bool existed;                   /* the entity existed before */
+    bool dropped;                   /* its collection is gone: nothing was stored */
 };
 
 struct cairn_apply_output {
@@ -67,9 +68,10 @@ struct cairn_apply_output {
 /* Apply records in offset order, as one atomic batch. Records at or below the applied offset are
  * skipped (results zeroed), so that replay may start early. Entity records must carry valid
  * payloads: the log verified them when they were appended. Records of a collection that was dropped
- * are ignored (UNCHANGED), as is a schema that is not newer than the stored one of its name. A drop
- * takes a collection's vectors away without listing them as changes. Changes point into the
- * records' payloads. On failure nothing was applied. CAIRN_EIO, CAIRN_ENOSPACE, CAIRN_ECORRUPT. */
+ * are ignored (UNCHANGED, dropped), as is a schema that is not newer than the stored one of its
+ * name. A drop takes a collection's vectors away without listing them as changes. Changes point
+ * into the records' payloads. On failure nothing was applied. CAIRN_EIO, CAIRN_ENOSPACE,
+ * CAIRN_ECORRUPT. */
 int cairn_rowstore_apply(struct cairn_rowstore *store, const struct cairn_log_record *records,
                          uint32_t count, struct cairn_apply_output *out, struct cairn_error *err);
 

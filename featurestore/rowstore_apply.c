@@ -204,8 +204,10 @@ static int resolve_entity(struct cairn_rowstore *store, const struct cairn_log_r
     struct rowstore_apply *apply = store->apply;
     struct pending_row *row = step->row;
     struct rowstore_collection *collection = &apply->collections[row->collection_at];
-    if (collection->dropped) /* earlier in this batch */
+    if (collection->dropped) { /* earlier in this batch */
+        result->dropped = true;
         return 0;
+    }
     struct vector_reader reader = {store, row, err};
     struct cairn_row_vector_source source = {read_vector, &reader};
     struct cairn_row_outcome outcome;
@@ -302,7 +304,9 @@ static int resolve(struct cairn_rowstore *store, const struct cairn_log_record *
                               "record at offset %llu is of kind %u, which this version does not "
                               "know",
                               (unsigned long long)records[i].offset, records[i].kind);
-        else if (apply->steps[i].row != NULL)
+        else if (apply->steps[i].row == NULL)
+            results[i].dropped = true;
+        else
             code = resolve_entity(store, &records[i], &apply->steps[i], &results[i], err);
         if (code != 0)
             return code;

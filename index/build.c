@@ -237,9 +237,32 @@ static void finish(struct cairn_index *index, const struct cairn_error *result)
     pthread_mutex_unlock(&index->write_lock);
 }
 
+/* The index of a queued build, which begins now; NULL when it was withdrawn. */
+static struct cairn_index *redeem(struct cairn_build_ticket *ticket)
+{
+    struct cairn_index *index = atomic_exchange(&ticket->index, NULL);
+    if (index != NULL) {
+        pthread_mutex_lock(&index->write_lock);
+        index->ticket = NULL;
+        pthread_mutex_unlock(&index->write_lock);
+    }
+    free(ticket);
+    return index;
+}
+
+void cairn_index_withdraw_build(struct cairn_index *index)
+{
+    if (index->ticket == NULL || atomic_exchange(&index->ticket->index, NULL) == NULL)
+        return;
+    index->ticket = NULL;
+    index->building = false;
+}
+
 static void build_in_background(void *arg)
 {
-    struct cairn_index *index = arg;
+    struct cairn_index *index = redeem(arg);
+    if (index == NULL)
+        return;
     struct cairn_error err = {0};
     (void)run(index, &err);
     if (err.code != 0 && err.code != CAIRN_ESHUTDOWN)
@@ -267,8 +290,13 @@ void cairn_index_consider_build(struct cairn_index *index)
 {
     if (index->builders == NULL || index->building || index->closing || !is_due(index))
         return;
+    struct cairn_build_ticket *ticket = cairn_malloc(sizeof(*ticket));
+    atomic_init(&ticket->index, index);
+    index->ticket = ticket;
     index->building = true;
-    if (cairn_pool_submit(index->builders, build_in_background, index) != 0) {
+    if (cairn_pool_submit(index->builders, build_in_background, ticket) != 0) {
+        free(ticket);
+        index->ticket = NULL;
         index->building = false;
         index->retry_slots = cairn_generation_slots(index->current) + index->tail_vectors_min / 10;
     }

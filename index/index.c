@@ -111,6 +111,7 @@ void cairn_index_close(struct cairn_index **pointer)
     pthread_mutex_lock(&index->write_lock);
     index->closing = true;
     atomic_store(&index->cancel_build, true);
+    cairn_index_withdraw_build(index);
     while (index->building)
         pthread_cond_wait(&index->build_done, &index->write_lock);
     pthread_mutex_unlock(&index->write_lock);

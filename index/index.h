@@ -43,8 +43,8 @@ struct cairn_index_options {
  * cairn_index_offset then tells from where to replay. */
 int cairn_index_open(const struct cairn_index_options *options, struct cairn_index **out,
                      char *note, struct cairn_error *err);
-/* Waits for a running build to stop (it is abandoned), then frees; does not save. Sets it to NULL.
- */
+/* Waits for a running build to stop (it is abandoned), though not for one that is queued behind
+ * others, then frees; does not save. Sets it to NULL. */
 void cairn_index_close(struct cairn_index **index);
 /* Change build parameters; the next generation uses them. A changed kind starts a build. */
 void cairn_index_set_params(struct cairn_index *index, const struct cairn_index_params *params);

@@ -7,6 +7,12 @@
 #include "index/generation.h"
 #include "index/index.h"
 
+/* A queued build's hold on its index. Whoever takes the pointer out first decides: the build, which
+ * then runs, or the close, which then need not wait for a build that stands behind others. */
+struct cairn_build_ticket {
+    _Atomic(struct cairn_index *) index;
+};
+
 struct cairn_index {
     /* Immutable. */
     char *dir;
@@ -31,8 +37,9 @@ struct cairn_index {
     pthread_mutex_t write_lock;
     pthread_cond_t build_done; /* signalled when `building` becomes false */
     struct cairn_index_params params;
-    float *normalised; /* dim components, scratch of the upsert */
-    bool building;     /* queued or running */
+    float *normalised;                 /* dim components, scratch of the upsert */
+    bool building;                     /* queued or running */
+    struct cairn_build_ticket *ticket; /* of a queued build; freed by it; NULL: none */
     bool closing;
     uint64_t changes;         /* upserts and removals, ever */
     uint64_t retry_slots;     /* after a failed build: not before there are so many slots */
@@ -55,6 +62,8 @@ struct cairn_generation *cairn_index_current(struct cairn_index *index);
 /* cosine: scale to length 1 (a zero vector stays); other metrics: copy. */
 void cairn_prepare_vector(enum cairn_metric metric, const float *from, uint32_t dim, float *to);
 
+/* write_lock held: take back a queued build that has not begun. */
+void cairn_index_withdraw_build(struct cairn_index *index);
 /* write_lock held: queue a build if one is due. */
 void cairn_index_consider_build(struct cairn_index *index);
 

@@ -130,9 +130,9 @@ static void submit_schema(struct cairn_router *router, uint32_t shard,
 }
 
 /* Append the schema to the logs of the shards whose bit in `lacking` is set (NULL: all), and wait.
- */
+ * *written counts the shards that have it now, on failure too. */
 static int write_schema(struct cairn_router *router, const struct cairn_schema *schema,
-                        const bool *lacking, struct cairn_contract *contract,
+                        const bool *lacking, uint32_t *written, struct cairn_contract *contract,
                         struct cairn_error *err)
 {
     struct cairn_buf text = {0};
@@ -151,7 +151,9 @@ static int write_schema(struct cairn_router *router, const struct cairn_schema *
     pthread_mutex_unlock(&wait.lock);
 
     int code = 0;
+    *written = 0;
     for (uint32_t i = 0; i < router->shards_count; i++) {
+        *written += writes[i].submitted && writes[i].write.error.code == 0;
         if (writes[i].write.error.code != 0 && code == 0) {
             code = writes[i].write.error.code;
             if (err != NULL)
@@ -177,7 +179,8 @@ static int put_new(struct cairn_router *router, const struct cairn_schema *asked
                           CAIRN_COLLECTIONS_MAX);
     *out = cairn_schema_with_identity(asked, ++router->last_id, ++router->last_version,
                                       router->io->now_us(router->io->context), false);
-    return write_schema(router, *out, NULL, contract, err);
+    uint32_t written;
+    return write_schema(router, *out, NULL, &written, contract, err);
 }
 
 static int put_change(struct cairn_router *router, const struct cairn_schema *current,
@@ -198,7 +201,8 @@ static int put_change(struct cairn_router *router, const struct cairn_schema *cu
     *out = cairn_schema_with_identity(evolved, current->id, ++router->last_version,
                                       current->created_us, false);
     cairn_schema_unref(evolved);
-    return write_schema(router, *out, NULL, contract, err);
+    uint32_t written;
+    return write_schema(router, *out, NULL, &written, contract, err);
 }
 
 int cairn_router_collection_put(struct cairn_router *router, const struct cairn_schema *asked,
@@ -222,6 +226,8 @@ int cairn_router_collection_put(struct cairn_router *router, const struct cairn_
     return code;
 }
 
+/* What one shard has dropped cannot be had back, so the collection is gone from then on; a shard
+ * that refused follows at the next start. */
 int cairn_router_collection_drop(struct cairn_router *router, struct cairn_str name,
                                  struct cairn_contract *contract, struct cairn_error *err)
 {
@@ -234,8 +240,12 @@ int cairn_router_collection_drop(struct cairn_router *router, struct cairn_str n
     } else {
         const struct cairn_schema *dropped = cairn_schema_with_identity(
             current, current->id, ++router->last_version, current->created_us, true);
-        code = write_schema(router, dropped, NULL, contract, err);
-        if (code == 0)
+        uint32_t written;
+        code = write_schema(router, dropped, NULL, &written, contract, err);
+        if (code != 0 && written > 0)
+            cairn_error_prefix(err, "the collection is dropped, on %u of %u shards so far", written,
+                               router->shards_count);
+        if (written > 0)
             catalog_set(router, dropped);
         else
             cairn_schema_unref(dropped);
@@ -308,7 +318,8 @@ static void complete(struct cairn_router *router, const struct cairn_schema *sch
         any = any || lacking[i];
     }
     struct cairn_error err = {0};
-    if (any && write_schema(router, schema, lacking, NULL, &err) != 0)
+    uint32_t written;
+    if (any && write_schema(router, schema, lacking, &written, NULL, &err) != 0)
         cairn_warn("router", "collection %.*s: a shard lacks its newest schema: %s",
                    CAIRN_STR_ARG(schema->name), err.message);
 }

@@ -48,8 +48,23 @@ void shard_vector_release(struct shard_vector *vector)
     free(vector);
 }
 
-/* An index that claims to reflect more than `trusted_offset` belongs to another past (the row store
- * was set aside, or the directory was left by a dropped collection): it is thrown away. */
+/* Which saved index can be brought up to the row store. One that reflects more than
+ * `trusted_offset` belongs to another past (the row store was set aside, or the directory was left
+ * by a dropped collection). One that holds vectors at offset 0 was saved while it was being filled:
+ * nobody knows what was deleted since. And without a log nobody knows what happened after the
+ * index's offset. */
+static bool is_usable(const struct cairn_shard *shard, struct cairn_index *index,
+                      uint64_t trusted_offset)
+{
+    struct cairn_index_stats stats;
+    cairn_index_stats(index, &stats);
+    if (stats.indexed_offset == 0)
+        return stats.live == 0;
+    return shard->log != NULL ? stats.indexed_offset <= trusted_offset
+                              : stats.indexed_offset == trusted_offset;
+}
+
+/* An index that is not usable is thrown away; the caller fills the new one. */
 static int open_trusted(struct cairn_shard *shard, const struct cairn_index_options *options,
                         uint64_t trusted_offset, struct cairn_index **index,
                         struct cairn_error *err)
@@ -58,7 +73,7 @@ static int open_trusted(struct cairn_shard *shard, const struct cairn_index_opti
     int code = cairn_index_open(options, index, note, err);
     if (code == 0 && note[0] != '\0')
         cairn_warn("shard", "s%u: index %s will be rebuilt: %s", shard->id, options->dir, note);
-    if (code != 0 || cairn_index_offset(*index) <= trusted_offset)
+    if (code != 0 || is_usable(shard, *index, trusted_offset))
         return code;
     cairn_index_close(index);
     if (cairn_io_remove_tree(shard->io, options->dir) != 0)
@@ -190,6 +205,12 @@ static struct cairn_index *index_find(const struct cairn_shard *shard, uint32_t 
     return NULL;
 }
 
+void shard_index_reached(struct cairn_index *index, uint64_t offset)
+{
+    if (cairn_index_offset(index) < offset)
+        cairn_index_set_offset(index, offset);
+}
+
 int shard_views_follow(struct cairn_shard *shard, const struct cairn_log_record *records,
                        uint32_t count, const struct cairn_apply_output *output,
                        struct cairn_error *err)
@@ -203,8 +224,8 @@ int shard_views_follow(struct cairn_shard *shard, const struct cairn_log_record 
     for (uint32_t i = 0; i < output->changes_count; i++) {
         const struct cairn_vector_change *change = &output->changes[i];
         struct cairn_index *index = index_find(shard, change->collection, change->vector);
-        if (index == NULL)
-            continue;
+        if (index == NULL || change->offset <= cairn_index_offset(index))
+            continue; /* in a replay, what the saved index has already */
         if (change->f32 == NULL)
             cairn_index_remove(index, change->key, change->offset);
         else {
@@ -216,7 +237,7 @@ int shard_views_follow(struct cairn_shard *shard, const struct cairn_log_record 
     uint64_t offset = records[count - 1].offset;
     for (uint32_t c = 0; c < shard->collections_count; c++)
         for (uint32_t v = 0; v < shard->collections[c]->vectors_count; v++)
-            cairn_index_set_offset(shard->collections[c]->vectors[v]->index, offset);
+            shard_index_reached(shard->collections[c]->vectors[v]->index, offset);
     return 0;
 }
 

@@ -95,6 +95,8 @@ void shard_collection_free(struct shard_collection *collection, bool dropped);
  * Writer only. */
 int shard_apply_schema(struct cairn_shard *shard, struct cairn_str text, uint64_t trusted_offset,
                        struct cairn_error *err);
+/* The index reflects all up to `offset`, or more. Writer only. */
+void shard_index_reached(struct cairn_index *index, uint64_t offset);
 /* Reflect applied records in catalog and indexes. Writer only. */
 int shard_views_follow(struct cairn_shard *shard, const struct cairn_log_record *records,
                        uint32_t count, const struct cairn_apply_output *output,

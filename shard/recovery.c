@@ -1,11 +1,16 @@
 /* The views of a shard: opening them, bringing them up to the log, following the writer.
  *
  * On open three offsets are at hand: the log's end E, the row store's applied offset R, and each
- * index's saved offset V. The log is the truth, so R > E   the store knows records that the log has
- * lost: it is set aside and rebuilt from the log; V = 0   the index is filled from the row store's
- * vectors (all of them, in key order); V < R   keys touched by records in (V, R] are reconciled:
- * the index gets what the row store now holds; R < E   records in (R, E] are replayed through the
- * row store into the indexes, as the writer does. */
+ * index's saved offset V. The log is the truth, so
+ *   R > E       the store knows records that the log has lost: it is set aside and rebuilt
+ *   V > E       so does the index: it is thrown away, which makes it V = 0
+ *   V = 0       the index is filled from the row store's vectors (all of them, in key order)
+ *   V < R       keys touched by records in (V, R] are reconciled: the index gets what the row store
+ *               now holds
+ *   R < E       records in (R, E] are replayed through the row store into the indexes, as the
+ *               writer does
+ *   R < V <= E  the same; the index skips what it has. The usual case after a kill, since an index
+ *               is saved when a build ends but rows are flushed when memory is full */
 #include "shard/internal.h"
 
 #include <stdio.h>
@@ -113,7 +118,7 @@ static int indexes_catch_up(struct cairn_shard *shard, uint64_t applied, struct 
     }
     for (uint32_t c = 0; c < shard->collections_count; c++)
         for (uint32_t v = 0; v < shard->collections[c]->vectors_count; v++)
-            cairn_index_set_offset(shard->collections[c]->vectors[v]->index, applied);
+            shard_index_reached(shard->collections[c]->vectors[v]->index, applied);
     return 0;
 }
 
@@ -221,7 +226,13 @@ static int open_catalog_schema(void *argument, struct cairn_str text)
 {
     struct cairn_error err = {0};
     struct cairn_shard *shard = argument;
-    int code = shard_apply_schema(shard, text, cairn_rowstore_applied(shard->rows), &err);
+    uint64_t trusted_offset = cairn_rowstore_applied(shard->rows);
+    if (shard->log != NULL) {
+        struct cairn_log_stats stats;
+        cairn_log_stats(shard->log, &stats);
+        trusted_offset = stats.end_offset;
+    }
+    int code = shard_apply_schema(shard, text, trusted_offset, &err);
     if (code != 0)
         cairn_alarm("shard", "a stored schema cannot be opened: %s", err.message);
     return code;

@@ -48,7 +48,7 @@ struct cairn_shard_item {
     uint32_t collection; /* id */
     uint64_t token;
     struct cairn_str payload; /* 8-byte aligned; encoded entity or schema text */
-    struct cairn_str key;     /* for if_offset */
+    struct cairn_str key;     /* the entity's, also without if_offset; a schema has none */
     uint64_t if_offset;       /* CAIRN_OFFSET_NONE: no precondition */
 };
 
@@ -60,7 +60,8 @@ struct cairn_shard_write {
     struct cairn_write_result *results; /* one per item, filled before done */
     void (*done)(struct cairn_shard_write *write);
     void *context;
-    struct cairn_error error; /* code 0: durable and visible */
+    /* code 0: durable and visible. CAIRN_ENOCOLLECTION: the collection was dropped before. */
+    struct cairn_error error;
 
     struct cairn_shard_write *next; /* the shard's */
     uint64_t bytes;                 /* the shard's */

@@ -10,7 +10,7 @@
  * `applied`, wake waiters answer     done() of each write
  *
  * A precondition looks at the row store, which does not know the group's own earlier writes; a
- * write with a precondition on a token that the group already writes therefore waits for the next
+ * write with a precondition on a key that the group already writes therefore waits for the next
  * group. */
 #include "shard/internal.h"
 
@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "base/diag.h"
+#include "base/hash.h"
 #include "base/time.h"
 
 /* One group's arrays, reused; grown, never shrunk below what the queue's limits allow. */
@@ -29,8 +30,8 @@ struct shard_group {
     struct cairn_log_record *records;
     struct cairn_apply_result *results;
     uint32_t entries_count, entries_capacity;
-    uint64_t *tokens; /* open-addressed set of the group's tokens; 0 is empty */
-    uint32_t tokens_capacity;
+    uint64_t *keys; /* open-addressed set of the hashes of the group's keys; 0 is empty */
+    uint32_t keys_capacity;
     struct cairn_shard_write *rest; /* taken from the queue, for the next group */
 };
 
@@ -41,28 +42,35 @@ static void group_free(struct shard_group *group)
     free(group->entries);
     free(group->records);
     free(group->results);
-    free(group->tokens);
+    free(group->keys);
     free(group);
 }
 
-static bool tokens_has(const struct shard_group *group, uint64_t token)
+/* Not the token, which follows the route: one key may be written with several. */
+static uint64_t key_hash(const struct cairn_shard_item *item)
 {
-    if (group->tokens_capacity == 0)
+    uint64_t hash = cairn_hash64(item->key.ptr, item->key.len);
+    return (hash + item->collection * UINT64_C(0x9E3779B97F4A7C15)) | 1;
+}
+
+static bool keys_has(const struct shard_group *group, uint64_t hash)
+{
+    if (group->keys_capacity == 0)
         return false;
-    uint64_t mask = group->tokens_capacity - 1;
-    for (uint64_t at = token & mask; group->tokens[at] != 0; at = (at + 1) & mask)
-        if (group->tokens[at] == (token | 1))
+    uint64_t mask = group->keys_capacity - 1;
+    for (uint64_t at = (hash >> 1) & mask; group->keys[at] != 0; at = (at + 1) & mask)
+        if (group->keys[at] == hash)
             return true;
     return false;
 }
 
-static void tokens_add(struct shard_group *group, uint64_t token)
+static void keys_add(struct shard_group *group, uint64_t hash)
 {
-    uint64_t mask = group->tokens_capacity - 1;
-    uint64_t at = token & mask;
-    while (group->tokens[at] != 0 && group->tokens[at] != (token | 1))
+    uint64_t mask = group->keys_capacity - 1;
+    uint64_t at = (hash >> 1) & mask;
+    while (group->keys[at] != 0 && group->keys[at] != hash)
         at = (at + 1) & mask;
-    group->tokens[at] = token | 1;
+    group->keys[at] = hash;
 }
 
 static void group_reserve(struct shard_group *group, uint32_t entries, uint32_t writes)
@@ -83,15 +91,15 @@ static void group_reserve(struct shard_group *group, uint32_t entries, uint32_t 
         group->results =
             cairn_realloc(group->results, group->entries_capacity * sizeof *group->results);
     }
-    uint32_t capacity = group->tokens_capacity == 0 ? 1024 : group->tokens_capacity;
+    uint32_t capacity = group->keys_capacity == 0 ? 1024 : group->keys_capacity;
     while (capacity < entries * 2)
         capacity *= 2;
-    if (capacity != group->tokens_capacity) {
-        free(group->tokens);
-        group->tokens = cairn_malloc(capacity * sizeof *group->tokens);
-        group->tokens_capacity = capacity;
+    if (capacity != group->keys_capacity) {
+        free(group->keys);
+        group->keys = cairn_malloc(capacity * sizeof *group->keys);
+        group->keys_capacity = capacity;
     }
-    memset(group->tokens, 0, group->tokens_capacity * sizeof *group->tokens);
+    memset(group->keys, 0, group->keys_capacity * sizeof *group->keys);
 }
 
 /* Wait for work; NULL when stopping and nothing is left. The list stays linked through `next`. */
@@ -156,7 +164,7 @@ static enum admission admit(struct cairn_shard *shard, struct shard_group *group
         const struct cairn_shard_item *item = &write->items[i];
         if (item->if_offset == CAIRN_OFFSET_NONE)
             continue;
-        if (tokens_has(group, item->token))
+        if (keys_has(group, key_hash(item)))
             return WAIT;
         if (check_precondition(shard, item, &write->error) != 0)
             return REFUSE;
@@ -176,7 +184,7 @@ static void group_add(struct shard_group *group, struct cairn_shard_write *write
                                      .collection = item->collection,
                                      .token = item->token,
                                      .payload = item->payload};
-        tokens_add(group, item->token);
+        keys_add(group, key_hash(item));
     }
 }
 
@@ -219,6 +227,25 @@ static int check_space(struct cairn_shard *shard, struct cairn_error *err)
                       (unsigned long long)shard->free_bytes_min);
 }
 
+/* A write that came after its collection was dropped is in the log and nowhere else: it fails. */
+static void fill_results(struct cairn_shard *shard, struct shard_group *group)
+{
+    uint32_t at = 0;
+    for (uint32_t w = 0; w < group->writes_count; w++) {
+        struct cairn_shard_write *write = group->writes[w];
+        for (uint32_t i = 0; i < write->count; i++, at++) {
+            write->results[i] = (struct cairn_write_result){0};
+            if (group->results[at].dropped)
+                cairn_fail(&write->error, CAIRN_ENOCOLLECTION, "the collection was dropped");
+            else
+                write->results[i] =
+                    (struct cairn_write_result){.status = group->results[at].status,
+                                                .shard = shard->id,
+                                                .offset = group->records[at].offset};
+        }
+    }
+}
+
 /* Append and apply. On success every write's results are filled. */
 static int group_commit(struct cairn_shard *shard, struct shard_group *group,
                         struct cairn_error *err)
@@ -254,13 +281,7 @@ static int group_commit(struct cairn_shard *shard, struct shard_group *group,
             err->message);
         return code;
     }
-    uint32_t at = 0;
-    for (uint32_t w = 0; w < group->writes_count; w++)
-        for (uint32_t i = 0; i < group->writes[w]->count; i++, at++)
-            group->writes[w]->results[i] =
-                (struct cairn_write_result){.status = group->results[at].status,
-                                            .shard = shard->id,
-                                            .offset = group->records[at].offset};
+    fill_results(shard, group);
     return 0;
 }
 

@@ -109,7 +109,7 @@ each_c awk '
         if (FILENAME ~ /^bench\/bare_/)
             next
         only("^h2o(\\.h$|/)", "^api/|^router/transport", "h2o stays in api/ and router/transport*")
-        only("^(faiss/|openblas|cblas|lapacke)", "^index/", "FAISS and BLAS stay in index/")
+        only("^(faiss/|openblas|cblas|lapacke)", "^(index/|tests/unit/test_faiss_)", "FAISS and BLAS stay in index/")
         only("^rocksdb/", "^featurestore/", "RocksDB stays in featurestore/")
         only("^(simdjson|flatbuffers/|.*_generated\\.h$)", "^base/",
              "simdjson and FlatBuffers stay in base/")

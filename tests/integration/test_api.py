@@ -455,6 +455,17 @@ class Contract(ApiTest):
             self.assertTrue(answer["contract"]["shards"], path)
             self.assertNotIn("contract", self.ok(method, self.path + path, body))
 
+    def test_only_a_search_tells_of_the_index(self):
+        self.put({"key": "a", "vectors": {"default": [1, 2, 3]}})
+        # A batch takes so much memory that it is given back before the next request.
+        batch = {"searches": [{"vector": [1, 2, 3], "k": 10}] * 500}
+        for body in ({"vector": [1, 2, 3]}, batch):
+            found = self.ok("POST", self.path + "/search?contract=true", body)
+            self.assertTrue(any(shard["indexed"] is not None for shard in found["contract"]["shards"]))
+            read = self.ok("GET", self.path + "/entities/a?contract=true")
+            self.assertEqual([shard["indexed"] for shard in read["contract"]["shards"]], [None])
+            self.assertEqual([shard["generation"] for shard in read["contract"]["shards"]], [None])
+
     def test_position_of_a_write_can_be_asked_for(self):
         wrote = self.call("POST", self.path + "/entities", {"entities": [{"key": "a"}]})
         position = wrote.headers["Cairn-Position"]

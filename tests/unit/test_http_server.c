@@ -267,6 +267,56 @@ static bool is_past(void *arg)
     return cairn_time_monotonic_us() > *(uint64_t *)arg;
 }
 
+/* An upload whose first line is too long and whose body then breaks, while no worker is free. */
+static void test_broken_upload_in_full_queue(void **state)
+{
+    (void)state;
+    struct cairn_server_options options = {.loops = 1, .workers = 1};
+    struct http_client gate, upload, last;
+    struct http_answer answer;
+    unsigned one = 1;
+    test_gate_close();
+    atomic_store(&test_counters.gate_waits, 0);
+    struct cairn_server *server = test_server_start(&options, NULL);
+    http_connect(&gate, cairn_server_port(server));
+    http_send_text(&gate, "GET /gate HTTP/1.1\r\n" HOST "\r\n");
+    test_wait_until(is_at_gate, &one);
+    while (cairn_pool_submit(server->pool, free, NULL) == 0)
+        continue;
+    size_t len = CAIRN_NDJSON_LINE_BYTES_MAX + 1000;
+    char *line = malloc(len);
+    memset(line, 'x', len);
+    line[len - 1] = '\n';
+    http_connect(&upload, cairn_server_port(server));
+    http_sendf(&upload,
+               "POST /stream?mode=now HTTP/1.1\r\n" HOST
+               "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n%zx\r\n",
+               len);
+    http_send(&upload, line, len - 100);
+    http_connect(&last, cairn_server_port(server));
+    http_expect(&last, "GET /echo HTTP/1.1\r\n" HOST "\r\n", 200, NULL);
+    /* In one piece, so that one read finds the line's end and the malformed chunk. */
+    memcpy(line, line + len - 100, 100);
+    memcpy(line + 100, "\r\nzz\r\n", 6);
+    http_send(&upload, line, 106);
+    free(line);
+    uint64_t retried_us = cairn_time_monotonic_us() + 5 * CAIRN_STREAM_RETRY_MS * 1000;
+    test_wait_until(is_past, &retried_us);
+    http_expect(&last, "GET /echo HTTP/1.1\r\n" HOST "\r\n", 200, NULL);
+    test_gate_open();
+    http_read(&gate, false, &answer);
+    http_answer_free(&answer);
+    http_read(&upload, false, &answer);
+    assert_int_equal(answer.status, 200);
+    assert_non_null(strstr(answer.body, "malformed"));
+    http_answer_free(&answer);
+    http_close(&gate);
+    http_close(&upload);
+    http_close(&last);
+    test_server_wait_idle(server);
+    cairn_server_stop(&server, 1000);
+}
+
 /* A deadline that passes in the queue. */
 static void test_deadline_in_queue(void **state)
 {
@@ -453,7 +503,7 @@ int main(void)
         cmocka_unit_test(test_drain),          cmocka_unit_test(test_drain_ends),
         cmocka_unit_test(test_queue_full),     cmocka_unit_test(test_deadline_in_queue),
         cmocka_unit_test(test_many_clients),   cmocka_unit_test(test_bad_keys),
-        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_keys),           cmocka_unit_test(test_broken_upload_in_full_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

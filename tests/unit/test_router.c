@@ -407,6 +407,40 @@ static void a_schema_change_cut_short_is_completed(void **state)
     cairn_schema_unref(plain);
 }
 
+/* One shard takes no writes: the others drop the collection. It must not stay in sight half
+ * emptied, and come back at no restart. */
+static void a_drop_that_one_shard_refuses_is_a_drop(void **state)
+{
+    struct fixture *f = *state;
+    struct cairn_error err = {0};
+    struct cairn_contract contract = {0};
+    struct cairn_write_result results[100];
+    char path[CAIRN_TEST_PATH_BYTES * 2];
+    fill(f, results);
+    cairn_router_close(&f->router);
+    snprintf(path, sizeof path, "%s/shard-0001/log/00000000000000000001.seg", f->path);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    fseek(file, 1500, SEEK_SET);
+    int byte = fgetc(file);
+    fseek(file, 1500, SEEK_SET);
+    fputc(byte ^ 4, file);
+    fclose(file);
+    open_router(f);
+    assert_int_equal(
+        cairn_router_collection_drop(f->router, CAIRN_STR_LITERAL("c"), &contract, &err),
+        CAIRN_ECORRUPT);
+    assert_non_null(strstr(err.message, "2 of 3 shards"));
+    for (int round = 0; round < 2; round++) {
+        assert_null(cairn_router_schema(f->router, CAIRN_STR_LITERAL("c")));
+        assert_int_equal(
+            cairn_router_collection_drop(f->router, CAIRN_STR_LITERAL("c"), &contract, &err),
+            CAIRN_ENOCOLLECTION);
+        cairn_router_close(&f->router);
+        open_router(f);
+    }
+}
+
 static void a_data_directory_is_used_once(void **state)
 {
     struct fixture *f = *state;
@@ -440,6 +474,7 @@ int main(void)
         CASE(scroll_walks_all_shards_in_key_order),
         CASE(schemas_evolve_and_drop),
         CASE(a_schema_change_cut_short_is_completed),
+        CASE(a_drop_that_one_shard_refuses_is_a_drop),
         CASE(a_data_directory_is_used_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,9 +51,12 @@ static void records_of_one_batch_see_each_other(void **test)
     rowstore_add_delete(fixture, 1, "a");
     rowstore_add_number(fixture, 1, "a", 4);
     assert_int_equal(rowstore_apply(fixture), 0);
-    static const struct cairn_apply_result expected[] = {
-        {CAIRN_WRITE_APPLIED, false}, {CAIRN_WRITE_APPLIED, true},    {CAIRN_WRITE_APPLIED, false},
-        {CAIRN_WRITE_APPLIED, true},  {CAIRN_WRITE_UNCHANGED, false}, {CAIRN_WRITE_APPLIED, false}};
+    static const struct {
+        enum cairn_write_status status;
+        bool existed;
+    } expected[] = {{CAIRN_WRITE_APPLIED, false},   {CAIRN_WRITE_APPLIED, true},
+                    {CAIRN_WRITE_APPLIED, false},   {CAIRN_WRITE_APPLIED, true},
+                    {CAIRN_WRITE_UNCHANGED, false}, {CAIRN_WRITE_APPLIED, false}};
     for (int i = 0; i < 6; i++) {
         assert_int_equal(fixture->results[i].status, expected[i].status);
         assert_int_equal(fixture->results[i].existed, expected[i].existed);
@@ -230,9 +233,12 @@ static void dropped_collection_is_gone(void **test)
     rowstore_add_number(fixture, 9, "a", 9);
     assert_int_equal(rowstore_apply(fixture), 0);
     assert_int_equal(fixture->results[3].status, CAIRN_WRITE_UNCHANGED);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(fixture->results[i].dropped, i == 3);
     rowstore_add_number(fixture, 7, "d", 4);
     for (int round = 0; round < 2; round++) {
         assert_int_equal(rowstore_apply(fixture), 0);
+        assert_true(fixture->results[0].dropped);
         assert_int_equal(rowstore_entities(fixture, 7), 0);
         static const char *const keys[] = {"a", "b", "c", "d"};
         for (int i = 0; i < 4; i++) {

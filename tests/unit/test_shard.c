@@ -291,6 +291,43 @@ static void a_full_queue_is_refused(void **state)
     free(writes);
 }
 
+/* Two writes of one group may name a key under different routes, hence tokens. */
+static void preconditions_see_their_own_group(void **state)
+{
+    struct fixture *f = *state;
+    struct gate gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    struct cairn_shard_item items[3];
+    struct cairn_write_result results[3];
+    struct cairn_shard_write writes[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        items[i] = item_of(f, i == 0 ? "first" : "key", i, NULL);
+        items[i].token = 100 + 2 * i;
+        items[i].if_offset = 0;
+        writes[i] = (struct cairn_shard_write){.items = &items[i],
+                                               .count = 1,
+                                               .results = &results[i],
+                                               .done = wait_at_gate,
+                                               .context = &gate};
+    }
+    assert_int_equal(cairn_shard_submit(f->shard, &writes[0]), 0);
+    pthread_mutex_lock(&gate.lock);
+    while (!gate.entered)
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+    /* The writer stands at the gate: both of these go into its next group. */
+    assert_int_equal(cairn_shard_submit(f->shard, &writes[1]), 0);
+    assert_int_equal(cairn_shard_submit(f->shard, &writes[2]), 0);
+    pthread_mutex_lock(&gate.lock);
+    gate.open = true;
+    pthread_cond_broadcast(&gate.changed);
+    while (gate.done < 3)
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+    assert_int_equal(writes[1].error.code, 0);
+    assert_int_equal(writes[2].error.code, CAIRN_EPRECONDITION);
+    assert_int_equal(cairn_test_shard_read(f->shard, COLLECTION, "key"), 1);
+}
+
 static void a_full_disk_refuses_writes_and_serves_reads(void **state)
 {
     struct fixture *f = *state;
@@ -368,6 +405,75 @@ static void views_are_rebuilt_from_the_log(void **state)
     }
 }
 
+/* A build that ends while an index is being filled from the row store saves what it has, at offset
+ * 0. After a crash the entities deleted since must not come back with it. */
+static void a_half_filled_index_is_thrown_away(void **state)
+{
+    struct fixture *f = *state;
+    struct cairn_error err = {0};
+    struct cairn_index_hit hits[4];
+    char dir[CAIRN_TEST_PATH_BYTES * 2], note[256];
+    assert_int_equal(put(f, "a", 1, (float[]){0, 0}, &err), 0);
+    cairn_shard_close(&f->shard);
+    snprintf(dir, sizeof dir, "%s/index/%u-v", f->path, COLLECTION);
+    assert_int_equal(cairn_io_remove_tree(cairn_io_posix(), dir), 0);
+    struct cairn_index *index = NULL;
+    struct cairn_index_options options = {.dir = dir, .dim = 2, .metric = CAIRN_METRIC_L2};
+    assert_int_equal(cairn_index_open(&options, &index, note, &err), 0);
+    assert_int_equal(
+        cairn_index_upsert(index, CAIRN_STR_LITERAL("deleted"), (float[]){0, 0}, 1, &err), 0);
+    assert_int_equal(cairn_index_save(index, &err), 0);
+    cairn_index_close(&index);
+    reopen(f);
+    assert_int_equal(search(f, 0, 0, hits, 4), 1);
+    assert_true(cairn_str_eq(hits[0].key, CAIRN_STR_LITERAL("a")));
+}
+
+/* As a kill after a build leaves it: the index was saved, the rows were not flushed. */
+static void a_saved_index_outlives_unflushed_rows(void **state)
+{
+    struct fixture *f = *state;
+    struct cairn_error err = {0};
+    struct cairn_index_hit hits[8];
+    struct cairn_index_stats stats;
+    char rows[CAIRN_TEST_PATH_BYTES * 2], older[CAIRN_TEST_PATH_BYTES * 2];
+    char dir[CAIRN_TEST_PATH_BYTES * 2], note[256];
+    snprintf(rows, sizeof rows, "%s/rows", f->path);
+    snprintf(older, sizeof older, "%s/older", f->path);
+    snprintf(dir, sizeof dir, "%s/index/%u-v", f->path, COLLECTION);
+    assert_int_equal(put(f, "z", 0, (float[]){9, 9}, &err), 0);
+    cairn_shard_close(&f->shard);
+    assert_int_equal(rename(rows, older), 0);
+    reopen(f);
+    static const char *const keys[] = {"a", "b", "c", "d"};
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(put(f, keys[i], i, (float[]){(float)i, 0}, &err), 0);
+    assert_int_equal(put(f, "a", 5, (float[]){5, 0}, &err), 0);
+    struct cairn_shard_item gone = item_of(f, "z", 0, NULL);
+    gone.payload = cairn_test_delete(&f->arena, "z");
+    assert_int_equal(write_items(f, &gone, 1, &err), 0);
+    cairn_shard_close(&f->shard);
+
+    struct cairn_index *index = NULL;
+    struct cairn_index_options options = {.dir = dir, .dim = 2, .metric = CAIRN_METRIC_L2};
+    assert_int_equal(cairn_index_open(&options, &index, note, &err), 0);
+    assert_int_equal(cairn_index_build(index, &err), 0);
+    cairn_index_close(&index);
+    assert_int_equal(cairn_io_remove_tree(cairn_io_posix(), rows), 0);
+    assert_int_equal(rename(older, rows), 0);
+    for (int round = 0; round < 2; round++) {
+        reopen(f);
+        assert_int_equal(cairn_shard_applied(f->shard), 8);
+        assert_int_equal(
+            cairn_shard_index_stats(f->shard, COLLECTION, CAIRN_STR_LITERAL("v"), &stats), 0);
+        assert_int_equal(stats.built, 4);
+        assert_int_equal(stats.tail + stats.tombstones, 0);
+        assert_int_equal(stats.indexed_offset, 8);
+        assert_int_equal(search(f, 5, 0, hits, 8), 4);
+        assert_true(cairn_str_eq(hits[0].key, CAIRN_STR_LITERAL("a")));
+    }
+}
+
 /* The one segment file of a small log. */
 static void find_segment(struct fixture *f, char *out, size_t size)
 {
@@ -384,14 +490,10 @@ static void find_segment(struct fixture *f, char *out, size_t size)
     assert_true(out[0] != '\0');
 }
 
-static void a_damaged_log_stops_writes_and_serves_reads(void **state)
+/* Flip a bit of an early record. */
+static void damage_log(struct fixture *f)
 {
-    struct fixture *f = *state;
-    struct cairn_error err = {0};
-    char path[CAIRN_TEST_PATH_BYTES * 3], reason[512];
-    for (int i = 0; i < 20; i++)
-        assert_int_equal(put(f, "a", i, (float[]){(float)i, 0}, &err), 0);
-    cairn_shard_close(&f->shard);
+    char path[CAIRN_TEST_PATH_BYTES * 3];
     find_segment(f, path, sizeof path);
     FILE *file = fopen(path, "r+b");
     assert_non_null(file);
@@ -400,6 +502,17 @@ static void a_damaged_log_stops_writes_and_serves_reads(void **state)
     fseek(file, 700, SEEK_SET);
     fputc(byte ^ 4, file);
     fclose(file);
+}
+
+static void a_damaged_log_stops_writes_and_serves_reads(void **state)
+{
+    struct fixture *f = *state;
+    struct cairn_error err = {0};
+    char reason[512];
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(put(f, "a", i, (float[]){(float)i, 0}, &err), 0);
+    cairn_shard_close(&f->shard);
+    damage_log(f);
     reopen(f);
     assert_int_equal(cairn_shard_state(f->shard, reason), CAIRN_SHARD_READ_ONLY);
     assert_non_null(strstr(reason, ".seg"));
@@ -407,6 +520,34 @@ static void a_damaged_log_stops_writes_and_serves_reads(void **state)
     assert_int_equal(cairn_test_shard_read(f->shard, COLLECTION, "a"), 19);
     struct cairn_index_hit hits[2];
     assert_int_equal(search(f, 19, 0, hits, 2), 1);
+}
+
+/* The log cannot say what an older index snapshot lacks, but the row store can. */
+static void a_damaged_log_leaves_no_index_behind_its_rows(void **state)
+{
+    struct fixture *f = *state;
+    struct cairn_error err = {0};
+    struct cairn_index_hit hits[4];
+    char index[CAIRN_TEST_PATH_BYTES * 2], older[CAIRN_TEST_PATH_BYTES * 2];
+    snprintf(index, sizeof index, "%s/index", f->path);
+    snprintf(older, sizeof older, "%s/older", f->path);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(put(f, "a", i, (float[]){0, 0}, &err), 0);
+    cairn_shard_close(&f->shard);
+    assert_int_equal(rename(index, older), 0);
+    reopen(f);
+    struct cairn_shard_item gone = item_of(f, "a", 0, NULL);
+    gone.payload = cairn_test_delete(&f->arena, "a");
+    assert_int_equal(write_items(f, &gone, 1, &err), 0);
+    assert_int_equal(put(f, "b", 1, (float[]){1, 1}, &err), 0);
+    cairn_shard_close(&f->shard);
+    assert_int_equal(cairn_io_remove_tree(cairn_io_posix(), index), 0);
+    assert_int_equal(rename(older, index), 0);
+    damage_log(f);
+    reopen(f);
+    assert_int_equal(cairn_shard_state(f->shard, NULL), CAIRN_SHARD_READ_ONLY);
+    assert_int_equal(search(f, 0, 0, hits, 4), 1);
+    assert_true(cairn_str_eq(hits[0].key, CAIRN_STR_LITERAL("b")));
 }
 
 static void a_row_store_ahead_of_the_log_is_rebuilt(void **state)
@@ -450,6 +591,19 @@ static void a_dropped_collection_leaves_nothing(void **state)
     }
 }
 
+/* A client may not be told that a write is safe when nobody will ever see it. */
+static void a_write_to_a_dropped_collection_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct cairn_error err = {0};
+    assert_int_equal(put(f, "a", 1, (float[]){0, 0}, &err), 0);
+    write_schema(f, 2, true);
+    assert_int_equal(put(f, "a", 2, (float[]){0, 0}, &err), CAIRN_ENOCOLLECTION);
+    assert_int_equal(cairn_shard_state(f->shard, NULL), CAIRN_SHARD_SERVING);
+    reopen(f);
+    assert_int_equal(put(f, "a", 3, (float[]){0, 0}, &err), CAIRN_ENOCOLLECTION);
+}
+
 static void waiting_for_an_offset(void **state)
 {
     struct fixture *f = *state;
@@ -472,12 +626,17 @@ int main(void)
         CASE(preconditions_compare_and_set),
         CASE(concurrent_compare_and_set_loses_nothing),
         CASE(a_full_queue_is_refused),
+        CASE(preconditions_see_their_own_group),
         CASE(a_full_disk_refuses_writes_and_serves_reads),
         CASE(a_failed_fsync_stops_writes_until_restart),
         CASE(views_are_rebuilt_from_the_log),
+        CASE(a_half_filled_index_is_thrown_away),
+        CASE(a_saved_index_outlives_unflushed_rows),
         CASE(a_damaged_log_stops_writes_and_serves_reads),
+        CASE(a_damaged_log_leaves_no_index_behind_its_rows),
         CASE(a_row_store_ahead_of_the_log_is_rebuilt),
         CASE(a_dropped_collection_leaves_nothing),
+        CASE(a_write_to_a_dropped_collection_is_refused),
         CASE(waiting_for_an_offset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
