@@ -7,7 +7,7 @@
 Needs wrk and curl. Everything runs on loopback on this machine, client and server sharing its cores.
 
 writes   NDJSON upload of rows with 10 features: rows/s, rows per fsync; one-row requests from 64 connections
-         against 1 connection
+         against 1 connection, on this machine's disk and with fsyncs of at least 4 ms (bench/slow_fsync.c)
 reads    entities:get of one key, 10 features, against a bare h2o handler that answers a constant of the same
          size: same client, alternating runs, median of the ratios
 search   CPU time of one search over HTTP against the same search called in process, on the same data:
@@ -40,7 +40,7 @@ class Server:
     def __init__(self, data):
         self.data, self.process, self.port = data, None, 0
 
-    def start(self):
+    def start(self, preload=None):
         """Start and return the seconds until it answers."""
         port_file = self.data + ".port"
         if os.path.exists(port_file):
@@ -48,7 +48,8 @@ class Server:
         began = time.monotonic()
         self.process = subprocess.Popen([os.path.join(BUILD, "cairn"), "serve", "--data", self.data, "--listen",
                                          "127.0.0.1:0", "--port-file", port_file, "--shards", "2"],
-                                        stdout=subprocess.DEVNULL, stderr=open(self.data + ".log", "ab"))
+                                        stdout=subprocess.DEVNULL, stderr=open(self.data + ".log", "ab"),
+                                        env=dict(os.environ, LD_PRELOAD=preload) if preload else None)
         while not os.path.exists(port_file):
             if self.process.poll() is not None:
                 sys.exit("the server ended at start; see " + self.data + ".log")
@@ -125,6 +126,14 @@ end
 """ % (items, path)
 
 
+def writers_64_to_1(server, rows, directory):
+    """One-row requests from 64 connections against one connection."""
+    lua = lua_posts("/v1/collections/users/entities", [json.dumps({"entities": [row(rows + n)]}) for n in range(512)])
+    one = run_wrk(server.url("/"), lua, 1, 5, directory)["requests_per_s"]
+    many = run_wrk(server.url("/"), lua, 64, 5, directory)["requests_per_s"]
+    return {"one_writer_rows_per_s": one, "writers_64_rows_per_s": many, "ratio": round(many / one, 1)}
+
+
 def bench_writes(server, rows, directory):
     server.call("PUT", "/v1/collections/users", {"features": {"country": {"type": "string", "indexed": True}}})
     path = os.path.join(directory, "rows.ndjson")
@@ -142,13 +151,15 @@ def bench_writes(server, rows, directory):
         bad = sum(1 for line in file if '"status":"applied"' not in line.replace(" ", ""))
     if records != rows or bad:
         sys.exit("%d rows sent, %d logged, %d refused" % (rows, records, bad))
-    single = lambda: lua_posts("/v1/collections/users/entities",
-                               [json.dumps({"entities": [row(rows + n)]}) for n in range(512)])
-    one = run_wrk(server.url("/"), single(), 1, 5, directory)["requests_per_s"]
-    many = run_wrk(server.url("/"), single(), 64, 5, directory)["requests_per_s"]
+    own_disk = writers_64_to_1(server, rows, directory)
+    server.end(signal.SIGTERM)
+    server.start(preload=os.path.join(BUILD, "bench", "libbench_slow_fsync.so"))
+    slow_disk = writers_64_to_1(server, rows, directory)
+    server.end(signal.SIGTERM)
+    server.start()
     return {"rows": rows, "file_bytes": os.path.getsize(path), "rows_per_s": round(rows / seconds),
             "rows_per_fsync": round(records / fsyncs, 1), "server_cpu_us_per_row": round(cpu / rows * 1e6, 2),
-            "one_writer_rows_per_s": one, "writers_64_rows_per_s": many, "ratio_64_to_1": round(many / one, 1)}
+            "single_rows_on_this_disk": own_disk, "single_rows_with_4_ms_per_fsync": slow_disk}
 
 
 def bench_reads(server, rows, directory):
@@ -163,9 +174,9 @@ def bench_reads(server, rows, directory):
     time.sleep(0.3)
     ratios, ours, theirs = [], [], []
     try:
-        for _ in range(5):
-            ours.append(run_wrk(server.url("/"), lua, 32, 4, directory))
-            theirs.append(run_wrk("http://127.0.0.1:%d/" % port, lua, 32, 4, directory))
+        for _ in range(9):
+            ours.append(run_wrk(server.url("/"), lua, 32, 3, directory))
+            theirs.append(run_wrk("http://127.0.0.1:%d/" % port, lua, 32, 3, directory))
             ratios.append(ours[-1]["requests_per_s"] / theirs[-1]["requests_per_s"])
     finally:
         bare.kill()

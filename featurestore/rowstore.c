@@ -16,6 +16,7 @@
 #include "base/io.h"
 
 #define BLOCK_CACHE_BYTES_DEFAULT  (UINT64_C(128) << 20)
+#define ROW_CACHE_BYTES_DEFAULT    (UINT64_C(64) << 20)
 #define WRITE_BUFFER_BYTES_DEFAULT (UINT64_C(64) << 20)
 #define OPEN_FILES_MAX             256
 #define MEMTABLES_MAX              2 /* per family: one filling, one on its way to disk */
@@ -151,6 +152,7 @@ static void free_store(struct cairn_rowstore *store)
     rocksdb_readoptions_destroy(store->read);
     rocksdb_writeoptions_destroy(store->write);
     rocksdb_cache_destroy(store->cache);
+    cairn_row_cache_free(&store->row_cache);
     pthread_mutex_destroy(&store->lock);
     free(store);
 }
@@ -169,6 +171,8 @@ int cairn_rowstore_open(const struct cairn_rowstore_options *options, struct cai
     pthread_mutex_init(&store->lock, NULL);
     store->cache = rocksdb_cache_create_lru(
         options->block_cache_bytes != 0 ? options->block_cache_bytes : BLOCK_CACHE_BYTES_DEFAULT);
+    store->row_cache = cairn_row_cache_new(options->row_cache_bytes != 0 ? options->row_cache_bytes
+                                                                         : ROW_CACHE_BYTES_DEFAULT);
     store->read = rocksdb_readoptions_create();
     store->write = rocksdb_writeoptions_create();
     rocksdb_writeoptions_disable_WAL(store->write, 1);
@@ -248,14 +252,20 @@ int cairn_rowstore_flush(struct cairn_rowstore *store, struct cairn_error *err)
     return cairn_fail(err, CAIRN_EIO, "flush row store: memtables did not reach the disk");
 }
 
-int cairn_rowstore_get(struct cairn_rowstore *store, uint32_t collection, struct cairn_str key,
-                       struct cairn_row_pin *out, struct cairn_error *err)
+/* A pin holds a slice of RocksDB's, or a cached row, which this bit of the pointer tells. */
+#define PIN_CACHED ((uintptr_t)1)
+
+/* The row of a slice without its head. */
+static struct cairn_str pinned_row(const rocksdb_pinnableslice_t *slice)
 {
-    *out = (struct cairn_row_pin){0};
-    if (key.len > CAIRN_KEY_BYTES_MAX)
-        return 0;
-    uint8_t stored[CAIRN_ROW_KEY_BYTES_MAX];
-    size_t len = cairn_row_key_write(stored, collection, key);
+    size_t len;
+    const char *value = rocksdb_pinnableslice_value(slice, &len);
+    return (struct cairn_str){value + ROW_HEAD_BYTES, (uint32_t)(len - ROW_HEAD_BYTES)};
+}
+
+static int read_row(struct cairn_rowstore *store, const uint8_t *stored, size_t len,
+                    struct cairn_row_pin *out, struct cairn_error *err)
+{
     char *text = NULL;
     rocksdb_pinnableslice_t *slice = rocksdb_get_pinned_cf(
         store->db, store->read, store->families[FAMILY_ROWS], (const char *)stored, len, &text);
@@ -264,13 +274,12 @@ int cairn_rowstore_get(struct cairn_rowstore *store, uint32_t collection, struct
     if (slice == NULL)
         return 0;
     size_t value_len;
-    const char *value = rocksdb_pinnableslice_value(slice, &value_len);
+    (void)rocksdb_pinnableslice_value(slice, &value_len);
     if (value_len <= ROW_HEAD_BYTES) {
         rocksdb_pinnableslice_destroy(slice);
         return cairn_fail(err, CAIRN_ECORRUPT, "row store: a row has %zu bytes", value_len);
     }
-    cairn_row_view_init(&out->view, (struct cairn_str){value + ROW_HEAD_BYTES,
-                                                       (uint32_t)(value_len - ROW_HEAD_BYTES)});
+    cairn_row_view_init(&out->view, pinned_row(slice));
     if (!cairn_row_view_exists(&out->view)) {
         rocksdb_pinnableslice_destroy(slice);
         *out = (struct cairn_row_pin){0};
@@ -281,9 +290,36 @@ int cairn_rowstore_get(struct cairn_rowstore *store, uint32_t collection, struct
     return 0;
 }
 
+int cairn_rowstore_get(struct cairn_rowstore *store, uint32_t collection, struct cairn_str key,
+                       struct cairn_row_pin *out, struct cairn_error *err)
+{
+    *out = (struct cairn_row_pin){0};
+    if (key.len > CAIRN_KEY_BYTES_MAX)
+        return 0;
+    uint8_t stored[CAIRN_ROW_KEY_BYTES_MAX];
+    size_t len = cairn_row_key_write(stored, collection, key);
+    uint64_t hash = cairn_row_cache_hash(stored, len);
+    uint32_t ticket;
+    struct cairn_cached_row *cached =
+        cairn_row_cache_get(store->row_cache, hash, stored, len, &ticket);
+    if (cached != NULL) {
+        out->slice = (void *)((uintptr_t)cached | PIN_CACHED);
+        out->found = true;
+        cairn_row_view_init(&out->view, cairn_cached_row_value(cached));
+        return 0;
+    }
+    int code = read_row(store, stored, len, out, err);
+    if (code == 0 && out->found)
+        cairn_row_cache_put(store->row_cache, hash, stored, len, pinned_row(out->slice), ticket);
+    return code;
+}
+
 void cairn_row_pin_release(struct cairn_row_pin *pin)
 {
-    if (pin->slice != NULL)
+    uintptr_t slice = (uintptr_t)pin->slice;
+    if (slice & PIN_CACHED)
+        cairn_cached_row_release((struct cairn_cached_row *)(slice & ~PIN_CACHED));
+    else if (slice != 0)
         rocksdb_pinnableslice_destroy(pin->slice);
     *pin = (struct cairn_row_pin){0};
 }
@@ -321,7 +357,7 @@ int cairn_rowstore_get_vector(struct cairn_rowstore *store, uint32_t collection,
 void cairn_rowstore_bytes(struct cairn_rowstore *store, uint64_t *disk, uint64_t *memory)
 {
     *disk = 0;
-    *memory = rocksdb_cache_get_usage(store->cache);
+    *memory = rocksdb_cache_get_usage(store->cache) + cairn_row_cache_bytes(store->row_cache);
     for (int i = 0; i < FAMILIES_COUNT; i++) {
         enum rowstore_family family = (enum rowstore_family)i;
         *disk += family_property(store, family, "rocksdb.total-sst-files-size");

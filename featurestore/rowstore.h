@@ -24,6 +24,7 @@
 struct cairn_rowstore_options {
     const char *dir;             /* created if missing */
     uint64_t block_cache_bytes;  /* 0: 128 MiB */
+    uint64_t row_cache_bytes;    /* 0: 64 MiB */
     uint64_t write_buffer_bytes; /* 0: 64 MiB, twice for rows and twice for vectors; bounds what a
                                     crash makes the log replay */
     unsigned background_threads; /* 0: 1 */

@@ -329,6 +329,21 @@ static void write_row(struct cairn_rowstore *store, struct pending_row *pending)
     memcpy(value + ROW_HEAD_BYTES, encoded.ptr, encoded.len);
     rocksdb_writebatch_put_cf(apply->batch, store->families[FAMILY_ROWS], (const char *)key,
                               key_len, value, ROW_HEAD_BYTES + encoded.len);
+    pending->cache_hash = cairn_row_cache_hash(key, key_len);
+    cairn_row_cache_block(store->row_cache, pending->cache_hash);
+    pending->blocked = true;
+}
+
+/* After the write, whether it succeeded or not. */
+static void unblock_rows(struct cairn_rowstore *store)
+{
+    struct rowstore_apply *apply = store->apply;
+    for (uint32_t i = 0; i < apply->pending.count; i++)
+        if (apply->pending.rows[i].blocked)
+            cairn_row_cache_unblock(store->row_cache, apply->pending.rows[i].cache_hash);
+    for (uint32_t i = 0; i < apply->collections_count; i++)
+        if (apply->collections[i].dropped)
+            cairn_row_cache_clear(store->row_cache);
 }
 
 static int write_batch(struct cairn_rowstore *store, uint64_t applied, struct cairn_error *err)
@@ -347,6 +362,7 @@ static int write_batch(struct cairn_rowstore *store, uint64_t applied, struct ca
     cairn_rowstore_meta_put_applied(store, apply->batch, applied);
     char *text = NULL;
     rocksdb_write(store->db, store->write, apply->batch, &text);
+    unblock_rows(store);
     return text != NULL ? cairn_rowstore_fail(err, text, "write to row store") : 0;
 }
 

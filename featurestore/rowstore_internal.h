@@ -6,6 +6,7 @@
 #include <rocksdb/c.h>
 #include <stdatomic.h>
 
+#include "featurestore/row_cache.h"
 #include "featurestore/rowstore.h"
 #include "featurestore/rowstore_key.h"
 
@@ -35,6 +36,7 @@ struct cairn_rowstore {
     rocksdb_t *db;
     rocksdb_column_family_handle_t *families[FAMILIES_COUNT];
     rocksdb_cache_t *cache;
+    struct cairn_row_cache *row_cache;
     rocksdb_options_t *options[FAMILIES_COUNT]; /* the database's own are FAMILY_DEFAULT's */
     rocksdb_readoptions_t *read;
     rocksdb_writeoptions_t *write;

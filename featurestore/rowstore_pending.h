@@ -13,6 +13,8 @@ struct pending_row {
     struct cairn_str key;   /* in a record's payload */
     bool may_be_stored;     /* worth a read */
     bool stored;            /* the store has this row already */
+    bool blocked;           /* in the row cache, under cache_hash */
+    uint64_t cache_hash;
     struct cairn_row_state state;
 };
 

@@ -34,8 +34,10 @@ static struct cairn_rowstore *open_store(const char *path)
 {
     /* The smallest write buffer that RocksDB takes, so that flushes and compactions go on all the
      * time. */
-    struct cairn_rowstore_options options = {
-        .dir = path, .block_cache_bytes = 1 << 20, .write_buffer_bytes = 64 << 10};
+    struct cairn_rowstore_options options = {.dir = path,
+                                             .block_cache_bytes = 1 << 20,
+                                             .row_cache_bytes = 64 << 10,
+                                             .write_buffer_bytes = 64 << 10};
     struct cairn_rowstore *store;
     struct cairn_error err = {0};
     if (cairn_rowstore_open(&options, &store, &err) != 0) {

@@ -38,8 +38,10 @@ struct fixture {
 
 static void open_store(struct fixture *fixture)
 {
-    struct cairn_rowstore_options options = {
-        .dir = fixture->path, .block_cache_bytes = 1 << 20, .write_buffer_bytes = 1 << 20};
+    struct cairn_rowstore_options options = {.dir = fixture->path,
+                                             .block_cache_bytes = 1 << 20,
+                                             .row_cache_bytes = 64 << 10,
+                                             .write_buffer_bytes = 1 << 20};
     struct cairn_error err = {0};
     int code = cairn_rowstore_open(&options, &fixture->store, &err);
     if (code != 0)
