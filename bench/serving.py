@@ -232,16 +232,18 @@ def bench_search(server, directory):
     subprocess.run(["curl", "-sS", "--fail", "-X", "POST", "-T", path, "-H", "Content-Type: application/x-ndjson", "-H",
                     "Expect:", "-o", os.devnull, server.url("/v1/collections/words/entities")], check=True)
     wait_for_build(server)
+    server.end(signal.SIGTERM)  # so that both sides open the same files
+    server.start()
     with open(os.path.join(directory, "queries.f32"), "wb") as file:
         for query in asked:
             file.write(struct.pack("<%df" % DIM, *query))
     lua = lua_posts("/v1/collections/words/search", [json.dumps({"vector": query, "k": 10}) for query in asked])
-    run_wrk(server.url("/"), lua, 8, 2, directory)
+    run_wrk(server.url("/"), lua, 32, 2, directory)
     http = []
     for _ in range(3):
         cpu = server.cpu_s()
         count = server.metric('cairn_http_requests_total')
-        rate = run_wrk(server.url("/"), lua, 8, 5, directory)["requests_per_s"]
+        rate = run_wrk(server.url("/"), lua, 32, 5, directory)["requests_per_s"]
         count = server.metric('cairn_http_requests_total') - count
         http.append(((server.cpu_s() - cpu) / count * 1e6, rate))
     server.end(signal.SIGTERM)
@@ -250,7 +252,7 @@ def bench_search(server, directory):
     kernels = [in_process(build, server.data, directory)["cpu_us_per_search"] for build in (plain, BUILD) * 3 if plain]
     server.start()
     over_http = statistics.median(cpu for cpu, _ in http)
-    return {"vectors": len(lines), "dim": DIM, "k": 10, "recall_at_10": round(recall(server, asked), 4), "http_cpu_us": round(over_http, 1),
+    return {"vectors": len(lines), "dim": DIM, "k": 10, "connections": 32, "recall_at_10": round(recall(server, asked), 4), "http_cpu_us": round(over_http, 1),
             "in_process_cpu_us": alone["cpu_us_per_search"], "http_searches_per_s": statistics.median(r for _, r in http),
             "in_process_searches_per_s": alone["searches_per_s"],
             "cpu_ratio": round(over_http / alone["cpu_us_per_search"], 3),
