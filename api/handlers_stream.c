@@ -283,7 +283,7 @@ void cairn_handle_upsert_stream_block(struct cairn_block *block)
         cairn_block_done(block);
         return;
     }
-    cairn_write_set_init(&work->set, schema, &block->arena, lines);
+    cairn_write_set_init(&work->set, block->exchange->router, schema, &block->arena, lines);
     read_lines(work, *(const enum cairn_entity_op *)block->exchange->handler_state);
     submit_lines(work);
 }

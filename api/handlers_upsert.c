@@ -66,7 +66,8 @@ static int read_json(struct cairn_exchange *exchange, const struct cairn_schema 
                           "entities: must be given, as an array of entities");
     if (entities_count_check(count, err) != 0)
         return err->code;
-    cairn_write_set_init(&upsert->set, cairn_schema_ref(schema), &exchange->arena, (uint32_t)count);
+    cairn_write_set_init(&upsert->set, exchange->router, cairn_schema_ref(schema), &exchange->arena,
+                         (uint32_t)count);
     /* What is read of one entity lives until it is encoded. */
     struct cairn_arena reading = {0};
     int code = 0;
@@ -83,18 +84,6 @@ static int read_json(struct cairn_exchange *exchange, const struct cairn_schema 
     return code;
 }
 
-/* The bytes of an entity go to the log as they came. */
-static int add_binary(struct cairn_write_set *set, struct cairn_str bytes, struct cairn_error *err)
-{
-    struct cairn_entity entity;
-    int code = cairn_entity_decode(bytes, set->arena, &entity, err);
-    if (code == 0)
-        code = cairn_entity_validate(set->schema, &entity, err);
-    if (code == 0)
-        cairn_write_set_add_encoded(set, &entity, bytes);
-    return code;
-}
-
 static int read_flatbuffers(struct cairn_exchange *exchange, const struct cairn_schema *schema,
                             struct upsert *upsert, struct cairn_error *err)
 {
@@ -103,9 +92,11 @@ static int read_flatbuffers(struct cairn_exchange *exchange, const struct cairn_
     if (cairn_wire_upsert_decode(exchange->body, &exchange->arena, &entities, &count, err) != 0 ||
         entities_count_check(count, err) != 0)
         return err->code;
-    cairn_write_set_init(&upsert->set, cairn_schema_ref(schema), &exchange->arena, count);
+    cairn_write_set_init(&upsert->set, exchange->router, cairn_schema_ref(schema), &exchange->arena,
+                         count);
     for (uint32_t i = 0; i < count; i++)
-        if (add_binary(&upsert->set, entities[i], err) != 0)
+        if (cairn_write_set_add_encoded(&upsert->set, entities[i], exchange->scratch.encoder,
+                                        err) != 0)
             return cairn_error_path(err, "entities[%u]", i);
     return 0;
 }

@@ -2,39 +2,80 @@
 
 #include "api/row_json.h"
 
-void cairn_write_set_init(struct cairn_write_set *set, const struct cairn_schema *schema,
-                          struct cairn_arena *arena, uint32_t capacity)
+void cairn_write_set_init(struct cairn_write_set *set, struct cairn_router *router,
+                          const struct cairn_schema *schema, struct cairn_arena *arena,
+                          uint32_t capacity)
 {
-    *set = (struct cairn_write_set){.schema = schema, .arena = arena, .capacity = capacity};
+    struct cairn_collection_counts counts;
+    cairn_router_collection_counts(router, schema, &counts);
+    *set = (struct cairn_write_set){.router = router,
+                                    .schema = schema,
+                                    .has_routes = counts.routed > 0,
+                                    .arena = arena,
+                                    .capacity = capacity};
     set->items = cairn_arena_alloc(arena, capacity * sizeof *set->items);
     set->results = cairn_arena_zalloc(arena, capacity * sizeof *set->results);
 }
 
-void cairn_write_set_add_encoded(struct cairn_write_set *set, const struct cairn_entity *entity,
-                                 struct cairn_str bytes)
+/* Only collections with routes pay for a look-up. */
+static int settle_route(struct cairn_write_set *set, struct cairn_entity *entity, bool *changed,
+                        struct cairn_error *err)
 {
-    set->items[set->count++] = (struct cairn_router_item){.key = entity->key,
-                                                          .route = entity->route,
-                                                          .payload = bytes,
-                                                          .if_offset = entity->if_offset};
+    *changed = false;
+    if (!set->has_routes && entity->route.len == 0)
+        return 0;
+    return cairn_router_settle_route(set->router, set->schema, entity, set->arena, changed, err);
+}
+
+/* `kept` holds the entity's key and route for as long as the set lives. */
+static void add_item(struct cairn_write_set *set, const struct cairn_entity *kept,
+                     struct cairn_str payload)
+{
+    set->items[set->count++] = (struct cairn_router_item){
+        .key = kept->key, .route = kept->route, .payload = payload, .if_offset = kept->if_offset};
+}
+
+static void add_copy(struct cairn_write_set *set, const struct cairn_entity *entity,
+                     struct cairn_encoder *encoder)
+{
+    struct cairn_str encoded = cairn_entity_encode(encoder, entity);
+    struct cairn_entity kept = *entity;
+    kept.key = cairn_arena_dup(set->arena, entity->key);
+    kept.route = cairn_arena_dup(set->arena, entity->route);
+    add_item(set, &kept, cairn_arena_dup(set->arena, encoded));
 }
 
 int cairn_write_set_add(struct cairn_write_set *set, const struct cairn_entity *entity,
                         struct cairn_encoder *encoder, struct cairn_error *err)
 {
+    struct cairn_entity settled = *entity;
+    bool changed;
     int code = cairn_entity_check(entity, err);
     if (code == 0)
         code = cairn_entity_validate(set->schema, entity, err);
+    if (code == 0)
+        code = settle_route(set, &settled, &changed, err);
+    if (code == 0)
+        add_copy(set, &settled, encoder);
+    return code;
+}
+
+int cairn_write_set_add_encoded(struct cairn_write_set *set, struct cairn_str bytes,
+                                struct cairn_encoder *encoder, struct cairn_error *err)
+{
+    struct cairn_entity entity;
+    bool changed = false;
+    int code = cairn_entity_decode(bytes, set->arena, &entity, err);
+    if (code == 0)
+        code = cairn_entity_validate(set->schema, &entity, err);
+    if (code == 0)
+        code = settle_route(set, &entity, &changed, err);
     if (code != 0)
         return code;
-    struct cairn_str encoded = cairn_entity_encode(encoder, entity);
-    char *payload = cairn_arena_alloc(set->arena, encoded.len);
-    memcpy(payload, encoded.ptr, encoded.len);
-    set->items[set->count++] =
-        (struct cairn_router_item){.key = cairn_arena_dup(set->arena, entity->key),
-                                   .route = cairn_arena_dup(set->arena, entity->route),
-                                   .payload = {payload, encoded.len},
-                                   .if_offset = entity->if_offset};
+    if (changed)
+        add_copy(set, &entity, encoder);
+    else
+        add_item(set, &entity, bytes);
     return 0;
 }
 

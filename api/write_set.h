@@ -12,7 +12,9 @@
 #include "router/router.h"
 
 struct cairn_write_set {
+    struct cairn_router *router;
     const struct cairn_schema *schema; /* a reference of the set's; released by its owner */
+    bool has_routes;                   /* the collection holds entities with routes of their own */
     struct cairn_arena *arena;
     struct cairn_router_item *items; /* room for `capacity` */
     struct cairn_write_result *results;
@@ -20,15 +22,17 @@ struct cairn_write_set {
 };
 
 /* Takes over the caller's reference of the schema. */
-void cairn_write_set_init(struct cairn_write_set *set, const struct cairn_schema *schema,
-                          struct cairn_arena *arena, uint32_t capacity);
+void cairn_write_set_init(struct cairn_write_set *set, struct cairn_router *router,
+                          const struct cairn_schema *schema, struct cairn_arena *arena,
+                          uint32_t capacity);
 /* Check, validate and encode an entity, and add it; copies all of it into the arena. The codes of
- * cairn_entity_check and cairn_entity_validate. */
+ * cairn_entity_check, cairn_entity_validate and cairn_router_settle_route. */
 int cairn_write_set_add(struct cairn_write_set *set, const struct cairn_entity *entity,
                         struct cairn_encoder *encoder, struct cairn_error *err);
-/* Add an entity that was decoded from `bytes` and validated; both must outlive the set. */
-void cairn_write_set_add_encoded(struct cairn_write_set *set, const struct cairn_entity *entity,
-                                 struct cairn_str bytes);
+/* Decode and validate an encoded entity and add it; its bytes, which must outlive the set, are
+ * taken as they are unless its route has to be filled in. */
+int cairn_write_set_add_encoded(struct cairn_write_set *set, struct cairn_str bytes,
+                                struct cairn_encoder *encoder, struct cairn_error *err);
 
 /* The object {"key", "status", "shard", "offset"} of one item. */
 void cairn_write_result_write(struct cairn_str key, const struct cairn_write_result *result,

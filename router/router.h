@@ -89,6 +89,14 @@ void cairn_router_each_schema(struct cairn_router *router,
 int cairn_entity_validate(const struct cairn_schema *schema, const struct cairn_entity *entity,
                           struct cairn_error *err);
 
+/* An entity keeps the route it was first written with. Fill in that of an existing entity when
+ * `entity` names none (in the arena; *changed is then true), and refuse another one:
+ * CAIRN_EPRECONDITION. Two first writes of one key under different routes at the same moment are
+ * not told apart. */
+int cairn_router_settle_route(struct cairn_router *router, const struct cairn_schema *schema,
+                              struct cairn_entity *entity, struct cairn_arena *arena, bool *changed,
+                              struct cairn_error *err);
+
 /* Writes. The caller owns all of it until done; items must have been validated. Items of one shard
  * commit together. Results come in item order. */
 struct cairn_router_item {

@@ -122,6 +122,34 @@ void cairn_router_submit(struct cairn_router *router, struct cairn_router_write 
     gather_release(gather);
 }
 
+int cairn_router_settle_route(struct cairn_router *router, const struct cairn_schema *schema,
+                              struct cairn_entity *entity, struct cairn_arena *arena, bool *changed,
+                              struct cairn_error *err)
+{
+    struct cairn_row_pin pin = {0};
+    struct cairn_contract contract = {0};
+    uint32_t shard;
+    *changed = false;
+    if (cairn_str_eq(entity->route, entity->key))
+        entity->route.len = 0;
+    int code = router_find(router, schema, entity->key, &contract, &shard, &pin, err);
+    if (code == 0 && pin.found) {
+        struct cairn_str route = cairn_row_view_route(&pin.view);
+        if (entity->route.len == 0 && route.len > 0) {
+            entity->route = cairn_arena_dup(arena, route);
+            *changed = true;
+        } else if (!cairn_str_eq(entity->route, route)) {
+            struct cairn_str held = route.len > 0 ? route : entity->key;
+            code = cairn_fail(
+                err, CAIRN_EPRECONDITION,
+                "route: entity %.*s has the route %.*s, which it keeps until it is deleted",
+                CAIRN_STR_ARG(entity->key), CAIRN_STR_ARG(held));
+        }
+    }
+    cairn_row_pin_release(&pin);
+    return code;
+}
+
 struct write_waiting {
     pthread_mutex_t lock;
     pthread_cond_t changed;

@@ -58,6 +58,37 @@ class Requests(ApiTest):
                              b'{"filter": {' + leaf + b"}}")
 
 
+class Routes(ApiTest):
+    """An entity is one row, wherever its route put it."""
+
+    def test_a_write_without_a_route_goes_to_the_entity(self):
+        for number in range(20):
+            key = "k%d" % number
+            self.put({"key": key, "route": "together", "features": {"clicks": 1}})
+            self.put({"key": key, "features": {"ok": True}})
+            line = self.call("POST", self.path + "/entities", ('{"key":"%s","features":{"score":2}}\n' % key).encode(),
+                             media=NDJSON).lines[0]
+            self.assertEqual(line["status"], "applied")
+            row = self.ok("GET", self.path + "/entities/" + key)
+            self.assertEqual(row["features"], {"clicks": 1, "ok": True, "score": 2.0})
+        self.assertEqual(self.count(), 20)
+
+    def test_another_route_is_refused(self):
+        self.put({"key": "a", "route": "one"})
+        self.put({"key": "b"})
+        for entity in ({"key": "a", "route": "two"}, {"key": "b", "route": "one"}):
+            self.refused_upsert(409, "precondition_failed", "route", {"entities": [entity]})
+        self.put({"key": "b", "route": "b"}, {"key": "a", "route": "one"})
+        self.assertEqual(self.count(), 2)
+
+    def test_a_deleted_entity_may_get_another_route(self):
+        self.put({"key": "a", "route": "one", "features": {"clicks": 1}})
+        self.ok("DELETE", self.path + "/entities/a")
+        self.put({"key": "a", "route": "two", "features": {"clicks": 2}})
+        self.assertEqual(self.ok("GET", self.path + "/entities/a")["features"], {"clicks": 2})
+        self.assertEqual(self.count(), 1)
+
+
 class LimitedKeys(unittest.TestCase):
     """A key that is limited to some collections reads the features of those."""
 
