@@ -39,6 +39,8 @@ void shard_exports_register(struct cairn_shard *shard)
          "Bytes of all indexes in memory."},
         {&exports->index_generation, "cairn_index_generation_offset",
          "Oldest offset that a built index part reflects."},
+        {&exports->index_indexed, "cairn_index_indexed_offset",
+         "Oldest offset that an index reflects, tail included."},
         {&exports->index_tail, "cairn_index_tail_vectors", "Vectors in tails, scanned exactly."},
         {&exports->index_live, "cairn_index_live_vectors", "Live vectors of all indexes."},
         {&exports->read_only, "cairn_shard_read_only", "1 while the shard refuses writes."},
@@ -51,12 +53,13 @@ void shard_exports_register(struct cairn_shard *shard)
 }
 
 struct index_sums {
-    uint64_t disk_bytes, memory_bytes, tail, live, generation_offset;
+    uint64_t disk_bytes, memory_bytes, tail, live, generation_offset, indexed_offset;
 };
 
 static void sum_indexes(struct cairn_shard *shard, struct index_sums *sums)
 {
     sums->generation_offset = cairn_shard_applied(shard);
+    sums->indexed_offset = sums->generation_offset;
     pthread_rwlock_rdlock(&shard->catalog_lock);
     for (uint32_t c = 0; c < shard->collections_count; c++)
         for (uint32_t v = 0; v < shard->collections[c]->vectors_count; v++) {
@@ -66,6 +69,8 @@ static void sum_indexes(struct cairn_shard *shard, struct index_sums *sums)
             sums->memory_bytes += stats.memory_bytes;
             sums->tail += stats.tail;
             sums->live += stats.live;
+            if (stats.indexed_offset < sums->indexed_offset)
+                sums->indexed_offset = stats.indexed_offset;
             if (stats.live > 0 && stats.generation_offset < sums->generation_offset)
                 sums->generation_offset = stats.generation_offset;
         }
@@ -132,6 +137,7 @@ void cairn_shard_export_metrics(struct cairn_shard *shard)
     cairn_gauge_set(exports->index_disk_bytes, (int64_t)sums.disk_bytes);
     cairn_gauge_set(exports->index_memory_bytes, (int64_t)sums.memory_bytes);
     cairn_gauge_set(exports->index_generation, (int64_t)sums.generation_offset);
+    cairn_gauge_set(exports->index_indexed, (int64_t)sums.indexed_offset);
     cairn_gauge_set(exports->index_tail, (int64_t)sums.tail);
     cairn_gauge_set(exports->index_live, (int64_t)sums.live);
     cairn_gauge_set(exports->read_only, atomic_load(&shard->state) == CAIRN_SHARD_READ_ONLY);

@@ -29,7 +29,7 @@ struct shard_exports {
     struct cairn_gauge *log_bytes, *log_segments, *applied, *queued_writes, *queued_bytes,
         *rows_per_fsync;
     struct cairn_gauge *row_disk_bytes, *row_memory_bytes, *index_disk_bytes, *index_memory_bytes;
-    struct cairn_gauge *index_generation, *index_tail, *index_live, *read_only;
+    struct cairn_gauge *index_indexed, *index_generation, *index_tail, *index_live, *read_only;
     uint64_t fsyncs_seen, records_seen, batches_seen; /* guarded by export_lock */
 };
 
