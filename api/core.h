@@ -40,9 +40,10 @@
 #define CAIRN_STREAM_BLOCK_BYTES        (1u << 20) /* a block is cut at about this */
 /* Finished answers of one upload that the client has not read. */
 #define CAIRN_STREAM_ANSWER_BYTES_MAX (64u << 20)
-#define CAIRN_STREAM_RETRY_MS         10u         /* after the work queue was full */
-#define CAIRN_HTTP_EXCHANGES_KEPT     64u         /* per loop, for reuse */
-#define CAIRN_HTTP_KEPT_BYTES_MAX     (64u << 10) /* a buffer larger than this is not kept */
+/* Between two tries: at a full work queue, at a position that is waited for. */
+#define CAIRN_STREAM_RETRY_MS     10u
+#define CAIRN_HTTP_EXCHANGES_KEPT 64u         /* per loop, for reuse */
+#define CAIRN_HTTP_KEPT_BYTES_MAX (64u << 10) /* a buffer larger than this is not kept */
 
 /* Tests shorten these. */
 struct cairn_http_times {
@@ -199,6 +200,7 @@ struct cairn_exchange_core {
     uint64_t begin_us;
     struct cairn_buf body_buf;
     struct cairn_position *min_position; /* in the arena; NULL: none asked for */
+    h2o_timeout_entry_t position_timer;  /* linked while it is waited for; the exchange is busy */
     struct cairn_stream *stream;
     void (*then)(struct cairn_exchange *exchange);
     struct cairn_message message;

@@ -430,40 +430,51 @@ static void call_handler(struct cairn_exchange *exchange)
     exchange->core->route->handle(exchange);
 }
 
-/* On a worker: wait for the position the client asked for. */
-static void wait_for_position(struct cairn_exchange *exchange)
+/* On the loop: the handler, where it is to run. */
+static void start_handler(struct cairn_exchange *exchange)
 {
-    struct cairn_exchange_core *core = exchange->core;
-    struct cairn_error err;
-    if (cairn_router_wait(exchange->router, core->min_position, exchange->deadline_us, &err) != 0)
-        cairn_exchange_fail(exchange, &err);
-    else if (is_streamed(exchange))
-        cairn_exchange_resume(exchange, cairn_stream_start);
+    if (is_streamed(exchange))
+        cairn_stream_start(exchange);
+    else if (exchange->core->route->place == CAIRN_ON_WORKER ||
+             exchange->body.len > CAIRN_HTTP_LOOP_BODY_BYTES_MAX)
+        cairn_exchange_to_worker(exchange, call_handler);
     else
         call_handler(exchange);
 }
 
-/* Whether the minimum position, if any, is reached already. */
-static bool position_reached(struct cairn_exchange *exchange)
+/* Look whether the shards have come to the position that the client asked for, and look again soon
+ * if not. No thread waits: a few clients that ask for the future would hold every worker. */
+static void await_position(struct cairn_exchange *exchange)
 {
-    const struct cairn_position *position = exchange->core->min_position;
+    struct cairn_exchange_core *core = exchange->core;
+    struct cairn_loop *loop = core->loop;
     struct cairn_error err;
-    return !position || cairn_router_wait(exchange->router, position, 0, &err) == 0;
+    int code = cairn_router_wait(exchange->router, core->min_position, 0, &err);
+    bool is_over =
+        loop->phase == CAIRN_LOOP_CLOSING || cairn_time_monotonic_us() > exchange->deadline_us;
+    if (code == 0)
+        start_handler(exchange);
+    else if (code != CAIRN_EPOSITION || is_over)
+        cairn_exchange_fail(exchange, &err);
+    else
+        h2o_timeout_link(loop->evloop, &loop->retry_timeout, &core->position_timer);
+}
+
+static void on_position_timer(h2o_timeout_entry_t *entry)
+{
+    await_position(
+        H2O_STRUCT_FROM_MEMBER(struct cairn_exchange_core, position_timer, entry)->exchange);
 }
 
 void cairn_request_dispatch(struct cairn_exchange *exchange)
 {
     struct cairn_exchange_core *core = exchange->core;
     core->busy = true;
-    if (core->min_position && !exchange->router)
+    core->position_timer.cb = on_position_timer;
+    if (!core->min_position)
+        start_handler(exchange);
+    else if (!exchange->router)
         fail_body(exchange, CAIRN_EUNAVAILABLE, "this process has no shards to reach a position");
-    else if (!position_reached(exchange))
-        cairn_exchange_to_worker(exchange, wait_for_position);
-    else if (is_streamed(exchange))
-        cairn_stream_start(exchange);
-    else if (core->route->place == CAIRN_ON_WORKER ||
-             exchange->body.len > CAIRN_HTTP_LOOP_BODY_BYTES_MAX)
-        cairn_exchange_to_worker(exchange, call_handler);
     else
-        call_handler(exchange);
+        await_position(exchange);
 }

@@ -108,7 +108,34 @@ static void *put_later(void *arg)
     return NULL;
 }
 
-/* A request that waits on a worker goes on when the position comes. */
+/* Requests that wait hold no worker, and do not keep the server from stopping. */
+static void test_waiting_holds_nobody(void **state)
+{
+    (void)state;
+    enum { WAITERS = 8 };
+    struct http_client waiters[WAITERS];
+    struct cairn_server_options serving = {.loops = 1, .workers = 2, .router = router};
+    struct cairn_server *own = test_server_start(&serving, NULL);
+    for (unsigned i = 0; i < WAITERS; i++) {
+        http_connect(&waiters[i], cairn_server_port(own));
+        http_send_text(&waiters[i], "GET /echo HTTP/1.1\r\n" HOST "Cairn-Timeout: 60s\r\n"
+                                    "Cairn-Min-Position: 0;s1=100000\r\n\r\n");
+    }
+    test_server_wait_requests(own, WAITERS);
+    uint64_t begin_us = cairn_time_monotonic_us();
+    struct http_client other;
+    http_connect(&other, cairn_server_port(own));
+    http_expect(&other, "POST /work HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\nx", 200, "x");
+    http_close(&other);
+    cairn_server_stop(&own, 10);
+    assert_true(cairn_time_monotonic_us() - begin_us < 30000000);
+    for (unsigned i = 0; i < WAITERS; i++) {
+        assert_true(http_is_closed(&waiters[i]));
+        http_close(&waiters[i]);
+    }
+}
+
+/* A request that waits goes on when the position comes. */
 static void test_waits(void **state)
 {
     (void)state;
@@ -137,6 +164,7 @@ int main(void)
         cmocka_unit_test(test_reached),
         cmocka_unit_test(test_not_reached),
         cmocka_unit_test(test_waits),
+        cmocka_unit_test(test_waiting_holds_nobody),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
