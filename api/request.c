@@ -449,7 +449,7 @@ static void await_position(struct cairn_exchange *exchange)
     struct cairn_exchange_core *core = exchange->core;
     struct cairn_loop *loop = core->loop;
     struct cairn_error err;
-    int code = cairn_router_wait(exchange->router, core->min_position, 0, &err);
+    int code = cairn_router_reached(exchange->router, core->min_position, &err);
     bool is_over =
         loop->phase == CAIRN_LOOP_CLOSING || cairn_time_monotonic_us() > exchange->deadline_us;
     if (code == 0)

@@ -109,6 +109,9 @@ void cairn_log_add_segment(struct cairn_log *log, uint64_t first_offset, uint64_
         atomic_store(&log->segments[log->segments_count - 1]->next, segment);
     }
     log->segments[log->segments_count++] = segment;
+    /* At once: a cursor that opens at the end must not take the old segment's end for this one's.
+     */
+    log->durable = log->tail;
     log->stats.segments_count = log->segments_count;
     log->stats.bytes += length;
     pthread_mutex_unlock(&log->lock);

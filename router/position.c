@@ -1,4 +1,4 @@
-/* Positions: text form, merging, waiting. */
+/* Positions: text form, merging, comparing. */
 #include <stdio.h>
 
 #include "base/time.h"
@@ -101,18 +101,18 @@ bad:
                       text.len > 100 ? 100 : (int)text.len, text.ptr);
 }
 
-int cairn_router_wait(struct cairn_router *router, const struct cairn_position *position,
-                      uint64_t deadline_us, struct cairn_error *err)
+int cairn_router_reached(struct cairn_router *router, const struct cairn_position *position,
+                         struct cairn_error *err)
 {
     for (uint32_t i = 0; i < position->count; i++) {
         uint32_t id = position->at[i].shard;
         if (id >= router->shards_count)
             return cairn_fail(err, CAIRN_EPARAM, "Cairn-Min-Position: there is no shard s%u", id);
-        if (cairn_shard_wait(router->shards[id], position->at[i].offset, deadline_us) != 0)
-            return cairn_fail(err, CAIRN_EPOSITION,
-                              "shard s%u is at offset %llu and the request asks for %llu", id,
-                              (unsigned long long)cairn_shard_applied(router->shards[id]),
-                              (unsigned long long)position->at[i].offset);
+        uint64_t applied = cairn_shard_applied(router->shards[id]);
+        if (applied < position->at[i].offset)
+            return cairn_fail(
+                err, CAIRN_EPOSITION, "shard s%u is at offset %llu and the request asks for %llu",
+                id, (unsigned long long)applied, (unsigned long long)position->at[i].offset);
     }
     return 0;
 }

@@ -63,10 +63,10 @@ struct cairn_contract {
         *indexes; /* by shard id, in the search's arena; may be NULL */
 };
 
-/* (blocks) Wait until every named shard has applied its offset, or the monotonic deadline
- * (CAIRN_EPOSITION naming the shard, its offset and the one asked for). */
-int cairn_router_wait(struct cairn_router *router, const struct cairn_position *position,
-                      uint64_t deadline_us, struct cairn_error *err);
+/* Whether every named shard has applied its offset; else CAIRN_EPOSITION naming the shard, its
+ * offset and the one asked for. CAIRN_EPARAM for a shard that there is not. */
+int cairn_router_reached(struct cairn_router *router, const struct cairn_position *position,
+                         struct cairn_error *err);
 
 /* Catalog. A returned schema is a reference of the caller's (cairn_schema_unref). */
 /* (blocks) Create or evolve; durable on all shards on return. */

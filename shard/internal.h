@@ -55,11 +55,9 @@ struct cairn_shard {
 
     /* Guarded by state_lock; `state` is also read without it. */
     pthread_mutex_t state_lock;
-    pthread_cond_t applied_changed; /* monotonic clock */
     atomic_int state;
     int refusal_code; /* what writes get while read-only */
     char reason[512];
-    uint32_t waiters;
 
     atomic_uint_fast64_t applied;
 

@@ -1,19 +1,17 @@
 /* A shard's life, its queue and its reads.
  *
- *   open            views_open: row store, log, indexes, replay
- *   serving         submit -> queue -> writer thread (writer.c); reads go to the views directly
- *   read-only       the log or the row store failed: submit refuses, reads go on; only a restart
- * leaves it close           the writer drains the queue, the views are saved, all is freed
+ *   open        views_open: row store, log, indexes, replay
+ *   serving     submit -> queue -> writer thread (writer.c); reads go to the views directly
+ *   read-only   the log or the row store failed: submit refuses, reads go on until a restart
+ *   close       the writer drains the queue, the views are saved, all is freed
  *
  * Lock order: queue_lock, state_lock and catalog_lock are never held together. */
 #include "shard/internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/diag.h"
-#include "base/time.h"
 
 void shard_refuse_writes(struct cairn_shard *shard, int code, const char *format, ...)
 {
@@ -32,16 +30,11 @@ void shard_refuse_writes(struct cairn_shard *shard, int code, const char *format
 
 static void init_locks(struct cairn_shard *shard)
 {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&shard->queue_lock, NULL);
     pthread_cond_init(&shard->queue_filled, NULL);
     pthread_mutex_init(&shard->state_lock, NULL);
-    pthread_cond_init(&shard->applied_changed, &monotonic);
     pthread_mutex_init(&shard->export_lock, NULL);
     pthread_rwlock_init(&shard->catalog_lock, NULL);
-    pthread_condattr_destroy(&monotonic);
     shard->queue_tail = &shard->queue_head;
 }
 
@@ -49,7 +42,6 @@ static void free_shard(struct cairn_shard *shard)
 {
     pthread_rwlock_destroy(&shard->catalog_lock);
     pthread_mutex_destroy(&shard->export_lock);
-    pthread_cond_destroy(&shard->applied_changed);
     pthread_mutex_destroy(&shard->state_lock);
     pthread_cond_destroy(&shard->queue_filled);
     pthread_mutex_destroy(&shard->queue_lock);
@@ -243,22 +235,6 @@ int cairn_shard_index_stats(struct cairn_shard *shard, uint32_t collection, stru
 uint64_t cairn_shard_applied(const struct cairn_shard *shard)
 {
     return atomic_load_explicit(&shard->applied, memory_order_acquire);
-}
-
-int cairn_shard_wait(struct cairn_shard *shard, uint64_t offset, uint64_t deadline_us)
-{
-    if (cairn_shard_applied(shard) >= offset)
-        return 0;
-    struct timespec deadline = {.tv_sec = (time_t)(deadline_us / 1000000),
-                                .tv_nsec = (long)(deadline_us % 1000000) * 1000};
-    int timed_out = 0;
-    pthread_mutex_lock(&shard->state_lock);
-    shard->waiters++;
-    while (cairn_shard_applied(shard) < offset && timed_out == 0)
-        timed_out = pthread_cond_timedwait(&shard->applied_changed, &shard->state_lock, &deadline);
-    shard->waiters--;
-    pthread_mutex_unlock(&shard->state_lock);
-    return cairn_shard_applied(shard) >= offset ? 0 : CAIRN_EPOSITION;
 }
 
 enum cairn_shard_state cairn_shard_state(struct cairn_shard *shard, char *reason)

@@ -96,8 +96,6 @@ int cairn_shard_index_stats(struct cairn_shard *shard, uint32_t collection, stru
 
 /* Last offset that is durable and applied: what a read reflects. */
 uint64_t cairn_shard_applied(const struct cairn_shard *shard);
-/* Wait until applied >= offset or the monotonic deadline. CAIRN_EPOSITION at the deadline. */
-int cairn_shard_wait(struct cairn_shard *shard, uint64_t offset, uint64_t deadline_us);
 
 enum cairn_shard_state { CAIRN_SHARD_SERVING, CAIRN_SHARD_READ_ONLY };
 /* Any thread; `reason` (512 bytes, may be NULL) says why writes are refused. */

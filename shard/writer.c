@@ -4,10 +4,12 @@
  * Each write of a group is a batch of its own in the log, so a crash keeps or loses it whole. Steps
  * of one group:
  *
- *   take       move writes from the queue
- *   admit      check if_offset preconditions and free disk space; a write that fails leaves the
- * group append     one log append, one fsync apply      row store, catalog, indexes publish raise
- * `applied`, wake waiters answer     done() of each write
+ *   take      move writes from the queue
+ *   admit     check if_offset preconditions; a write that fails leaves the group
+ *   append    check free disk space, one log append, one fsync
+ *   apply     row store, catalog, indexes
+ *   publish   raise `applied`
+ *   answer    done() of each write
  *
  * A precondition looks at the row store, which does not know the group's own earlier writes; a
  * write with a precondition on a key that the group already writes therefore waits for the next
@@ -19,7 +21,6 @@
 
 #include "base/diag.h"
 #include "base/hash.h"
-#include "base/time.h"
 
 /* One group's arrays, reused; grown, never shrunk below what the queue's limits allow. */
 struct shard_group {
@@ -285,15 +286,6 @@ static int group_commit(struct cairn_shard *shard, struct shard_group *group,
     return 0;
 }
 
-static void publish(struct cairn_shard *shard, uint64_t offset)
-{
-    pthread_mutex_lock(&shard->state_lock);
-    atomic_store_explicit(&shard->applied, offset, memory_order_release);
-    if (shard->waiters > 0)
-        pthread_cond_broadcast(&shard->applied_changed);
-    pthread_mutex_unlock(&shard->state_lock);
-}
-
 static void group_run(struct cairn_shard *shard, struct shard_group *group)
 {
     if (group->writes_count == 0)
@@ -305,7 +297,8 @@ static void group_run(struct cairn_shard *shard, struct shard_group *group)
     else
         cairn_fail(&err, code, "shard s%u takes no writes", shard->id);
     if (code == 0)
-        publish(shard, group->records[group->entries_count - 1].offset);
+        atomic_store_explicit(&shard->applied, group->records[group->entries_count - 1].offset,
+                              memory_order_release);
     for (uint32_t i = 0; i < group->writes_count; i++) {
         struct cairn_shard_write *write = group->writes[i];
         if (code != 0)

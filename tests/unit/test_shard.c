@@ -12,7 +12,6 @@
 #include <stdlib.h>
 
 #include "base/limits.h"
-#include "base/time.h"
 #include "tests/lib/faulty_io.h"
 #include "tests/lib/fixtures.h"
 #include "tests/lib/testing.h"
@@ -604,18 +603,6 @@ static void a_write_to_a_dropped_collection_is_refused(void **state)
     assert_int_equal(put(f, "a", 3, (float[]){0, 0}, &err), CAIRN_ENOCOLLECTION);
 }
 
-static void waiting_for_an_offset(void **state)
-{
-    struct fixture *f = *state;
-    struct cairn_error err = {0};
-    uint64_t now = cairn_time_monotonic_us();
-    assert_int_equal(cairn_shard_wait(f->shard, 1, now), 0);
-    assert_int_equal(cairn_shard_wait(f->shard, 2, now), CAIRN_EPOSITION);
-    assert_int_equal(cairn_shard_wait(f->shard, 2, now + 20000), CAIRN_EPOSITION);
-    assert_int_equal(put(f, "a", 1, NULL, &err), 0);
-    assert_int_equal(cairn_shard_wait(f->shard, 2, now), 0);
-}
-
 #define CASE(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -637,7 +624,6 @@ int main(void)
         CASE(a_row_store_ahead_of_the_log_is_rebuilt),
         CASE(a_dropped_collection_leaves_nothing),
         CASE(a_write_to_a_dropped_collection_is_refused),
-        CASE(waiting_for_an_offset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
