@@ -14,9 +14,26 @@
 
 struct cairn_router;
 
+enum cairn_node_role {
+    CAIRN_NODE_ALL,    /* shards of its own; the map's only ones until others are added */
+    CAIRN_NODE_ROUTER, /* no shard */
+    CAIRN_NODE_SHARD,  /* one shard, which owns nothing until it is added to a map */
+};
+
 struct cairn_router_options {
-    const char *dir; /* the data directory; locked against a second process */
-    uint32_t shards; /* in-process shards of a new directory; 0: what is there, or 2 */
+    enum cairn_node_role role;
+    const char *dir; /* the data directory; locked against a second process; NULL: a router's */
+    uint32_t shards; /* all: in-process shards of a new directory; 0: what is there, or 2 */
+    uint32_t id;     /* shard: its id */
+    const char *advertise; /* where other processes reach this one: http://host:port; NULL: they
+                              do not, so no other process's shard can be added */
+    /* Where to look for the map: at least one for a router. Where none of them has one, a router
+     * makes the first map of all of them. ids count only for that. */
+    const struct cairn_map_shard *seeds;
+    uint32_t seeds_count;
+    const char *cluster_key; /* sent with calls to other processes; NULL: none */
+    const char *ca_file;     /* for https URLs; NULL: the system's */
+    uint32_t copy_share_percent; /* of the time that a move may spend copying, 1 to 100; 0: 50 */
     uint64_t segment_bytes_max, free_bytes_min; /* 0: defaults */
     unsigned build_threads;                     /* background index builds; 0: 1 */
     struct cairn_metrics *metrics;
