@@ -162,6 +162,7 @@ struct cairn_shard {
 
     /* The writer's. */
     struct shard_hold hold;
+    int64_t ingest_floor_us; /* no ingest time is earlier */
     uint64_t log_bytes_saved; /* log size when the indexes were last saved */
 
     pthread_mutex_t export_lock;

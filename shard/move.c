@@ -6,6 +6,7 @@
 
 #include "base/diag.h"
 #include "base/time.h"
+#include "featurestore/import_record.h"
 
 /* What of the log belongs to a move, as the cursor passes over it. */
 struct move_filter {
@@ -169,8 +170,9 @@ static int append_begin(struct cairn_shard *shard, const struct cairn_map *map,
 {
     struct cairn_buf text = {0}, payload = {0};
     cairn_map_encode(map, &text);
-    cairn_import_begin_encode(move->source, (struct cairn_str){text.data, (uint32_t)text.len},
-                              &payload);
+    struct cairn_import_begin begin = {.source = move->source,
+                                       .map_text = {text.data, (uint32_t)text.len}};
+    cairn_import_begin_encode(&begin, &payload);
     struct cairn_shard_item item = {.kind = CAIRN_RECORD_IMPORT_BEGIN,
                                     .payload = {payload.data, (uint32_t)payload.len},
                                     .if_offset = CAIRN_OFFSET_NONE};

@@ -50,12 +50,25 @@ static bool may_mix(const struct cairn_shard *shard, const struct cairn_map *old
     return old->plan != map->plan && old->plan != 0;
 }
 
+/* Records that came with tokens carry the ingest times of other machines. What is written here from
+ * now on must not seem older, or it would lose to them wherever the event time is the ingest time. */
+static void raise_ingest_floor(struct cairn_shard *shard)
+{
+    for (uint32_t i = 0; i < shard->collections_count; i++) {
+        struct cairn_collection_counts counts;
+        cairn_rowstore_counts(shard->rows, shard->collections[i]->schema->id, &counts);
+        if (shard->ingest_floor_us < counts.newest_ingest_us)
+            shard->ingest_floor_us = counts.newest_ingest_us;
+    }
+}
+
 static void set_map(struct cairn_shard *shard, const struct cairn_map *map)
 {
     struct shard_ownership *own = &shard->ownership;
     const struct cairn_map *old = own->map;
     if (may_mix(shard, old, map))
         atomic_store(&own->mixed, true);
+    raise_ingest_floor(shard);
     pthread_rwlock_wrlock(&own->lock);
     own->map = cairn_map_ref(map);
     atomic_store_explicit(&own->epoch, map->epoch, memory_order_release);
@@ -145,14 +158,13 @@ int shard_ownership_follow(struct cairn_shard *shard, const struct cairn_log_rec
         shard_hold_end(shard);
         shard_forget_wake(shard);
     } else if (record->kind == CAIRN_RECORD_IMPORT_BEGIN) {
-        uint32_t source;
-        struct cairn_str text;
-        code = cairn_import_begin_decode(record->payload, &source, &text, err);
+        struct cairn_import_begin begin;
+        code = cairn_import_begin_decode(record->payload, &begin, err);
         if (code == 0)
-            code = cairn_map_decode(text, &map, err);
+            code = cairn_map_decode(begin.map_text, &map, err);
         if (code != 0)
             return code;
-        add_acquisition(shard, record->offset, source, map);
+        add_acquisition(shard, record->offset, begin.source, map);
     }
     cairn_map_unref(map);
     return 0;

@@ -371,6 +371,8 @@ static int group_commit(struct cairn_shard *shard, struct shard_group *group,
     if (code != 0)
         return code;
     int64_t ingest_time_us = shard->io->now_us(shard->io->context);
+    if (ingest_time_us < shard->ingest_floor_us)
+        ingest_time_us = shard->ingest_floor_us;
     uint64_t offset = 0;
     code = cairn_log_append(shard->log, group->batches, group->writes_count, &ingest_time_us,
                             &offset, err);
