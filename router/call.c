@@ -196,6 +196,7 @@ int router_remote_take(struct router_remote *remote, struct cairn_arena *arena,
         *answer = (struct cairn_shard_answer){.shard = remote->shard};
         return answer->error.code = fail_undecoded(remote, &err, &answer->error);
     }
+    remote->understood = true;
     learn_from(remote, answer);
     return answer->error.code;
 }

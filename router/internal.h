@@ -39,6 +39,7 @@ struct router_remote {
     uint32_t shard;
     enum cairn_shard_op op;
     uint64_t started_us;
+    bool understood;               /* the answer is a shard's */
     struct cairn_encoder *encoder; /* holds the request's bytes */
     void (*done)(struct router_remote *remote);
     void *context;

@@ -81,8 +81,8 @@ struct cairn_contract {
     struct cairn_position position;
     bool partial;       /* a needed shard took no part */
     bool wants_indexes; /* set by the caller: searches fill `indexes` */
-    const struct cairn_index_position
-        *indexes; /* by shard id, in the search's arena; may be NULL */
+    struct cairn_index_position
+        *indexes; /* CAIRN_SHARDS_MAX by shard id, in the search's arena; may be NULL */
 };
 
 /* Whether every named shard has applied its offset; else CAIRN_EPOSITION naming the shard, its
