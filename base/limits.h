@@ -39,10 +39,17 @@
 #define CAIRN_MAP_BYTES_MAX         (1u << 20)
 #define CAIRN_SHARD_ANSWER_BYTES_MAX                                                               \
     (256u << 20) /* an answer of one shard to a router or another shard */
-#define CAIRN_SHARD_CALLS_MAX       4096u     /* calls of one process to one shard under way */
+#define CAIRN_SHARD_REQUEST_BYTES_MAX (256u << 20) /* what a router or another shard asks of one   \
+                                                    */
+#define CAIRN_SHARD_TEXT_BYTES_MAX                                                                 \
+    (4u << 20)                   /* one text between processes: a schema, a map, JSON */
+#define CAIRN_HOT_TOKENS_MAX 64u /* that a shard reports */
+#define CAIRN_IMPORT_BYTES_MAX                                                                     \
+    (CAIRN_ENTITY_BYTES_MAX + 256u)            /* an entity and where it was first written */
+#define CAIRN_SHARD_CALLS_MAX       4096u      /* calls of one process to one shard under way */
 #define CAIRN_EXPORT_BYTES_MAX      (8u << 20) /* payload bytes of one step of a copy */
-#define CAIRN_FORGET_KEYS_MAX       1000u     /* keys of one record that drops rows moved away */
-#define CAIRN_FREEZE_MS             200u /* how long writes to moving ranges are held at most */
+#define CAIRN_FORGET_KEYS_MAX       1000u      /* keys of one record that drops rows moved away */
+#define CAIRN_FREEZE_MS             200u  /* how long writes to moving ranges are held at most */
 #define CAIRN_WRITE_QUEUE_MAX       4096u /* requests waiting for one shard's writer */
 #define CAIRN_WRITE_QUEUE_BYTES_MAX (128u << 20)
 #define CAIRN_WORK_QUEUE_MAX        1024u /* requests waiting for a worker */

@@ -18,7 +18,8 @@
 #include "base/metrics.h"
 #include "base/pool.h"
 #include "base/schema.h"
-#include "base/wire.h"
+#include "base/shard_wire.h"
+#include "base/shardmap.h"
 #include "featurestore/rowstore.h"
 #include "index/index.h"
 
@@ -41,16 +42,6 @@ int cairn_shard_open(const struct cairn_shard_options *options, struct cairn_sha
                      struct cairn_error *err);
 /* Finish what is queued, persist the views, free. Sets it to NULL. */
 void cairn_shard_close(struct cairn_shard **shard);
-
-/* One record of a write. */
-struct cairn_shard_item {
-    uint8_t kind;        /* enum cairn_record_kind */
-    uint32_t collection; /* id */
-    uint64_t token;
-    struct cairn_str payload; /* 8-byte aligned; encoded entity or schema text */
-    struct cairn_str key;     /* the entity's, also without if_offset; a schema has none */
-    uint64_t if_offset;       /* CAIRN_OFFSET_NONE: no precondition */
-};
 
 /* A write: its items commit together or not at all. The caller owns everything in it until done is
  * called. */
