@@ -392,7 +392,9 @@ enum cairn_write_status rowmodel_status(const struct rowmodel *model, uint64_t o
     *existed = false;
     if (model->records[at].kind == CAIRN_RECORD_SCHEMA)
         return CAIRN_WRITE_APPLIED;
-    if (rowmodel_is_dropped(model, collection, offset))
+    if (rowmodel_is_dropped(model, collection, offset) ||
+        model->records[at].kind == CAIRN_RECORD_MAP ||
+        model->records[at].kind == CAIRN_RECORD_IMPORT_BEGIN)
         return CAIRN_WRITE_UNCHANGED;
     if (model->records[at].kind == CAIRN_RECORD_FORGET)
         return forget_status(model, at);

@@ -1,4 +1,7 @@
 /* The random events of the naive row store. */
+#include <stdio.h>
+
+#include "featurestore/import_record.h"
 #include "tests/lib/rowstore_model.h"
 #include "tests/lib/testing.h"
 
@@ -77,6 +80,24 @@ static void random_entity(struct rowmodel *model, uint64_t *random, struct cairn
         random_cells(model, random, entity);
 }
 
+/* A map, or the beginning of an import from one of two sources; its text is any. */
+static void add_of_a_move(struct rowmodel *model, uint64_t *random)
+{
+    char text[32];
+    int len = snprintf(text, sizeof(text), "map of %u", model->count);
+    struct cairn_str map = {text, (uint32_t)len};
+    struct cairn_buf payload = {0};
+    struct cairn_import_begin begin = {1 + below(random, 2), map};
+    if (below(random, 2) == 0) {
+        rowmodel_add_record(model, CAIRN_RECORD_MAP, 0, map);
+        return;
+    }
+    cairn_import_begin_encode(&begin, &payload);
+    rowmodel_add_record(model, CAIRN_RECORD_IMPORT_BEGIN, 0,
+                        (struct cairn_str){payload.data, (uint32_t)payload.len});
+    cairn_buf_release(&payload);
+}
+
 void rowmodel_add_random(struct rowmodel *model, uint64_t *random)
 {
     uint32_t number = below(random, 3);
@@ -98,6 +119,10 @@ void rowmodel_add_random(struct rowmodel *model, uint64_t *random)
     /* Records of a collection that is gone: its writers may not know yet. */
     if (below(random, 100) == 0)
         collection = 1 + below(random, model->next_id - 1);
+    if (below(random, 100) == 0) {
+        add_of_a_move(model, random);
+        return;
+    }
     if (below(random, 80) == 0) {
         uint32_t few = (uint32_t)(cairn_test_random(random) & cairn_test_random(random));
         few &= (1u << ROWMODEL_KEYS) - 1;
@@ -111,7 +136,8 @@ void rowmodel_add_random(struct rowmodel *model, uint64_t *random)
         random_entity(model, random, &entity);
     }
     if (below(random, 5) == 0)
-        rowmodel_add_import(model, collection, below(random, 60), 1, model->count, &entity);
+        rowmodel_add_import(model, collection, below(random, 60), 1 + below(random, 2),
+                            model->count, &entity);
     else
         rowmodel_add_entity(model, collection, rowmodel_time_now(model), &entity);
 }

@@ -10,9 +10,7 @@
 
 #include <stdlib.h>
 
-#include "featurestore/rowstore.h"
-#include "tests/lib/rowstore_model.h"
-#include "tests/lib/testing.h"
+#include "tests/lib/rowstore_fixture.h"
 
 #define EVENTS      2500
 #define BATCH_MAX   60
@@ -277,6 +275,7 @@ static void check_collection(struct fixture *fixture, uint32_t collection, uint6
 static void check_all(struct fixture *fixture, uint64_t applied)
 {
     assert_int_equal(cairn_rowstore_applied(fixture->store), applied);
+    assert_true(rowstore_moves_agree(fixture->store, &fixture->model));
     for (uint32_t id = 1; id < fixture->model.next_id; id++)
         check_collection(fixture, id, applied);
 }
