@@ -298,8 +298,7 @@ int cairn_shard_request_decode(struct cairn_str body, struct cairn_arena *arena,
 {
     *out = cairn_shard_request{};
     const wire::Request *request = nullptr;
-    int code =
-        cairn::open_shard_body(body, CAIRN_SHARD_REQUEST_BYTES_MAX, "Request", &request, err);
+    int code = cairn::open_shard_body(body, CAIRN_SHARD_CALL_BYTES_MAX, "Request", &request, err);
     if (code == 0)
         code = open_numbers(request, out, err);
     if (code == 0)
