@@ -68,12 +68,12 @@ struct cairn_move_status {
 struct cairn_job_status {
     uint64_t plan;
     enum cairn_job_state state;
-    int64_t started_us, ended_us;   /* wall clock; CAIRN_TIME_NONE */
-    uint64_t done, total;           /* log offsets read, and to be read, over all moves */
+    int64_t started_us, ended_us; /* wall clock; CAIRN_TIME_NONE */
+    uint64_t done, total;         /* log offsets read, and to be read, over all moves */
     uint64_t records, bytes;
-    double rate_per_s;              /* records */
-    double eta_s;                   /* below 0: not known */
-    struct cairn_str error;         /* why it is paused or failed; "" */
+    double rate_per_s;      /* records */
+    double eta_s;           /* below 0: not known */
+    struct cairn_str error; /* why it is paused or failed; "" */
     const struct cairn_move_status *moves;
     uint32_t moves_count;
 };

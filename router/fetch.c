@@ -17,9 +17,9 @@
 #include "base/hash.h"
 #include "router/internal.h"
 
-#define ROUNDS_MAX     6u
-#define STALLS_MAX     16u
-#define UNREACHED_MAX  3u
+#define ROUNDS_MAX    6u
+#define STALLS_MAX    16u
+#define UNREACHED_MAX 3u
 
 enum slot_state { SLOT_WANTED, SLOT_MISSED, SLOT_SETTLED };
 
@@ -46,7 +46,7 @@ struct router_fetch {
     struct cairn_router_fetch *outer;
     const struct cairn_map *map; /* a reference; NULL only with an error */
     bool plain;                  /* all is here: rows are read when they are visited */
-    bool asked_others; /* for the keys that are missed now */
+    bool asked_others;           /* for the keys that are missed now */
     bool stalled;
     bool unreached; /* it stalled because a shard could not be reached */
     unsigned rounds, stalls, unreached_count;

@@ -201,9 +201,9 @@ int cairn_router_scroll(struct cairn_router *router, const struct cairn_schema *
             scroll->chunk /= 4;
             scroll->chunk += scroll->chunk == 0;
         } else {
-            again = code != 0 && scroll->scatter.map != NULL &&
-                    router_scatter_again(router, scroll->scatter.map, code, &tries,
-                                         scan->deadline_us);
+            again =
+                code != 0 && scroll->scatter.map != NULL &&
+                router_scatter_again(router, scroll->scatter.map, code, &tries, scan->deadline_us);
         }
         close_heads(scroll);
     }

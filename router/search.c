@@ -1,7 +1,7 @@
 /* Nearest neighbours over all shards: ask each for its k best, merge exactly.
  *
- * The searches of a batch that use the same vector go to each shard elsewhere in one call, all under
- * one epoch, while the shards here are searched.
+ * The searches of a batch that use the same vector go to each shard elsewhere in one call, all
+ * under one epoch, while the shards here are searched.
  *
  * The k best of the whole are among the k best of each shard, and every shard orders by (score,
  * key), so a merge by the same order gives the exact answer of one index whatever the number of
@@ -94,8 +94,8 @@ static int vector_of_key(struct cairn_router *router, const struct cairn_schema 
 
 static int resolve(struct cairn_router *router, const struct cairn_schema *schema,
                    const struct cairn_search_request *request, struct query *query,
-                   uint64_t deadline_us, struct cairn_arena *arena,
-                   struct cairn_contract *contract, struct cairn_error *err)
+                   uint64_t deadline_us, struct cairn_arena *arena, struct cairn_contract *contract,
+                   struct cairn_error *err)
 {
     *query = (struct query){.request = request};
     int code = resolve_field(schema, request, query, err);
@@ -179,9 +179,8 @@ static int search_here(struct searching *searching, uint32_t part_at, uint32_t a
     const struct query *query = query_at(searching, at);
     const struct cairn_search_request *request = query->request;
     const struct router_part *part = &searching->scatter.parts[part_at];
-    struct cairn_shard_read read = {.schema = searching->schema,
-                                    .epoch = searching->scatter.map->epoch,
-                                    .same_epoch = true};
+    struct cairn_shard_read read = {
+        .schema = searching->schema, .epoch = searching->scatter.map->epoch, .same_epoch = true};
     struct cairn_index_search search = {.query = query->vector,
                                         .k = query->k,
                                         .ef = request->params.ef,
@@ -212,10 +211,10 @@ static void note_index(struct searching *searching, uint32_t shard, uint64_t ind
     if (!contract->wants_indexes)
         return;
     if (contract->indexes == NULL)
-        contract->indexes = cairn_arena_zalloc(
-            searching->arena, CAIRN_SHARDS_MAX * sizeof *contract->indexes);
-    contract->indexes[shard] = (struct cairn_index_position){
-        .indexed = indexed, .generation = generation, .used = true};
+        contract->indexes =
+            cairn_arena_zalloc(searching->arena, CAIRN_SHARDS_MAX * sizeof *contract->indexes);
+    contract->indexes[shard] =
+        (struct cairn_index_position){.indexed = indexed, .generation = generation, .used = true};
 }
 
 static int search_locals(struct searching *searching, struct cairn_error *err)
@@ -227,11 +226,10 @@ static int search_locals(struct searching *searching, struct cairn_error *err)
         struct cairn_index_stats stats;
         if (local == NULL)
             continue;
-        router_touch(searching->router, scatter->map, searching->contract,
-                     scatter->parts[p].shard);
+        router_touch(searching->router, scatter->map, searching->contract, scatter->parts[p].shard);
         if (searching->contract->wants_indexes &&
-            cairn_shard_index_stats(local, searching->schema->id, query_at(searching, 0)->field->name,
-                                    &stats) == 0)
+            cairn_shard_index_stats(local, searching->schema->id,
+                                    query_at(searching, 0)->field->name, &stats) == 0)
             note_index(searching, scatter->parts[p].shard, stats.indexed_offset,
                        stats.generation_offset);
         for (uint32_t i = 0; i < searching->count && code == 0; i++)
@@ -250,12 +248,14 @@ static int take_lists(struct searching *searching, uint32_t part_at, bool with_r
     if (part->skipped)
         return 0;
     if (answer->lists_count != searching->count)
-        return cairn_fail(err, CAIRN_EUNAVAILABLE, "shard s%u answered with %u lists for %u queries",
-                          part->shard, answer->lists_count, searching->count);
+        return cairn_fail(err, CAIRN_EUNAVAILABLE,
+                          "shard s%u answered with %u lists for %u queries", part->shard,
+                          answer->lists_count, searching->count);
     note_index(searching, part->shard, answer->indexed, answer->generation);
     for (uint32_t i = 0; i < searching->count; i++) {
         const struct cairn_shard_hits *list = &answer->lists[i];
-        struct cairn_hit *hits = cairn_arena_alloc(searching->arena, list->count * sizeof *hits + 1);
+        struct cairn_hit *hits =
+            cairn_arena_alloc(searching->arena, list->count * sizeof *hits + 1);
         if (with_rows && rows_at + list->count > answer->rows_count)
             return cairn_fail(err, CAIRN_EUNAVAILABLE, "shard s%u answered without its hits' rows",
                               part->shard);
@@ -318,7 +318,8 @@ static void merge_all(struct searching *searching, struct cairn_search_result *r
 /* The union of what the queries want to see of vectors. */
 static void want_vectors(const struct searching *searching, struct cairn_shard_request *request)
 {
-    struct cairn_str *names = cairn_arena_alloc(searching->arena, CAIRN_VECTORS_MAX * sizeof *names);
+    struct cairn_str *names =
+        cairn_arena_alloc(searching->arena, CAIRN_VECTORS_MAX * sizeof *names);
     uint32_t count = 0;
     for (uint32_t i = 0; i < searching->count; i++) {
         const struct cairn_projection *projection = &query_at(searching, i)->request->projection;
@@ -459,8 +460,7 @@ int cairn_router_hit_rows(struct cairn_router *router, const struct cairn_schema
     for (uint32_t i = 0; i < result->count; i++) {
         const struct cairn_hit *hit = &result->hits[i];
         struct cairn_row_pin pin = {0};
-        struct cairn_row_ref row = {
-            .shard = hit->shard, .collection = schema->id, .key = hit->key};
+        struct cairn_row_ref row = {.shard = hit->shard, .collection = schema->id, .key = hit->key};
         if (hit->row != NULL && hit->row->found) {
             row.found = true;
             row.vectors = hit->row->vectors;

@@ -152,11 +152,11 @@ int write_round_group(struct write_round *round, const struct cairn_shard_item *
         uint32_t count = starts[s + 1];
         starts[s + 1] += starts[s];
         if (count > 0)
-            round->parts[round->parts_count++] = (struct write_part){.round = round,
-                                                                     .member =
-                                                                         router_member(router, s),
-                                                                     .first = starts[s],
-                                                                     .count = count};
+            round->parts[round->parts_count++] =
+                (struct write_part){.round = round,
+                                    .member = router_member(router, s),
+                                    .first = starts[s],
+                                    .count = count};
     }
     for (uint32_t i = 0; i < round->count; i++) {
         uint32_t to = starts[owners[i]]++;
@@ -198,9 +198,8 @@ void cairn_router_submit(struct cairn_router *router, struct cairn_router_write 
     struct write_gather *gather = cairn_arena_zalloc(arena, sizeof *gather);
     gather->router = router;
     gather->whole = write;
-    gather->deadline_us = write->deadline_us != 0
-                              ? write->deadline_us
-                              : cairn_time_monotonic_us() + DEADLINE_DEFAULT_US;
+    gather->deadline_us = write->deadline_us != 0 ? write->deadline_us
+                                                  : cairn_time_monotonic_us() + DEADLINE_DEFAULT_US;
     pthread_mutex_init(&gather->lock, NULL);
     write->gather = gather;
     write->contract = (struct cairn_contract){.partial = false};
@@ -211,7 +210,8 @@ void cairn_router_submit(struct cairn_router *router, struct cairn_router_write 
         items[i] = (struct cairn_shard_item){
             .kind = CAIRN_RECORD_ENTITY,
             .collection = write->schema->id,
-            .token = cairn_token(write->schema->name, item->route.len > 0 ? item->route : item->key),
+            .token =
+                cairn_token(write->schema->name, item->route.len > 0 ? item->route : item->key),
             .payload = item->payload,
             .key = item->key,
             .if_offset = item->if_offset};
@@ -265,12 +265,11 @@ int cairn_router_settle_route(struct cairn_router *router, const struct cairn_sc
     *changed = false;
     if (cairn_str_eq(entity->route, entity->key))
         entity->route.len = 0;
-    struct cairn_router_fetch fetch = {
-        .schema = schema,
-        .keys = &entity->key,
-        .count = 1,
-        .arena = arena,
-        .deadline_us = cairn_time_monotonic_us() + ROUTER_CALL_US};
+    struct cairn_router_fetch fetch = {.schema = schema,
+                                       .keys = &entity->key,
+                                       .count = 1,
+                                       .arena = arena,
+                                       .deadline_us = cairn_time_monotonic_us() + ROUTER_CALL_US};
     int code;
     if (cairn_router_may_block(router)) {
         code = cairn_router_get_wait(router, &fetch, settle, &settling, &contract, err);

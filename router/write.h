@@ -37,7 +37,7 @@ struct write_gather {
     struct cairn_router *router;
     struct cairn_router_write *whole;
     uint64_t deadline_us;
-    atomic_uint pending; /* parts, and 1 while submit hands them out */
+    atomic_uint pending;  /* parts, and 1 while submit hands them out */
     pthread_mutex_t lock; /* guards what follows */
     uint32_t committed, failed;
     struct cairn_error error; /* the first */

@@ -28,10 +28,10 @@ static struct write_round *round_copy(const struct write_part *part)
     uint32_t parts = count < CAIRN_SHARDS_MAX ? count : CAIRN_SHARDS_MAX;
     struct block {
         struct write_round round;
-    } *block = cairn_calloc(1, sizeof *block + parts * sizeof(struct write_part) +
-                                   count * (2 * sizeof(struct cairn_shard_item) +
-                                            sizeof(struct cairn_write_result) +
-                                            2 * sizeof(uint32_t)));
+    } *block =
+        cairn_calloc(1, sizeof *block + parts * sizeof(struct write_part) +
+                            count * (2 * sizeof(struct cairn_shard_item) +
+                                     sizeof(struct cairn_write_result) + 2 * sizeof(uint32_t)));
     struct write_round *round = &block->round;
     round->gather = old->gather;
     round->heap = true;
