@@ -20,6 +20,11 @@ struct cairn_router {
     uint32_t shards_count;
     uint32_t vnodes;
     uint64_t epoch;
+    char *advertise;             /* NULL: none */
+    uint32_t copy_share_percent; /* 1 to 100 */
+    struct cairn_metrics *metrics;
+    struct router_rebalance *rebalance; /* rebalance.h */
+    struct router_imports *imports;     /* import.c */
 
     /* Guarded by catalog_lock. Sorted by name; dropped collections are kept out. */
     pthread_rwlock_t catalog_lock;
