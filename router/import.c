@@ -57,7 +57,8 @@ struct import {
     uint64_t run; /* counts moves asked for; work of an older one is dropped */
     struct cairn_shard_move move;
     char url[CAIRN_URL_BYTES_MAX + 1];
-    bool begun; /* progress.reached is the log's */
+    bool caught_up; /* once */
+    bool begun;     /* progress.reached is the log's */
     struct cairn_shard_progress progress;
     char failure[512];
     unsigned holds; /* callers of import_state for whom writes are held */
@@ -278,15 +279,16 @@ static uint64_t pause_after(const struct import *import, const struct step *step
 /* Publish what a step brought; lock is held. */
 static void reach(struct import *import, const struct step *step)
 {
-    bool was_behind = import->progress.reached < import->progress.end_offset;
     import->progress.reached = step->progress.reached;
     import->progress.end_offset = step->progress.end_offset;
     import->progress.records += step->count;
     import->progress.bytes += step->bytes;
     import->failure[0] = '\0';
     pthread_cond_broadcast(&import->changed);
-    if (was_behind && !step->more)
+    if (!step->more && !import->caught_up) {
+        import->caught_up = true;
         cairn_failpoint("import.caught_up");
+    }
 }
 
 static void append_run(struct import *import, uint64_t run, const struct cairn_shard_move *move)
@@ -453,7 +455,7 @@ int router_import_start(struct cairn_router *router, uint32_t shard,
     if (!import->wanted || !same_move(&import->move, &request->move)) {
         import->move = request->move;
         import->wanted = true;
-        import->begun = false;
+        import->begun = import->caught_up = false;
         import->run++;
         import->progress = (struct cairn_shard_progress){.running = true};
         import->failure[0] = '\0';

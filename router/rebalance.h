@@ -75,6 +75,13 @@ struct router_job {
     struct router_rate records_rate, offsets_rate;
 };
 
+/* How far the digests of both sides of a move have been brought. */
+struct router_digested {
+    uint64_t plan;
+    uint32_t source, target;
+    uint64_t offset;
+};
+
 struct router_rebalance {
     /* Immutable. */
     struct cairn_router *router;
@@ -100,6 +107,7 @@ struct router_rebalance {
     uint64_t cleaned_us;   /* when the sources were last asked whether they have dropped all */
     uint64_t url_tried_us; /* when URLs were last compared with the map's */
     unsigned failures;     /* in a row */
+    struct router_digested digested;
 };
 
 /* spread.c. Messages begin with the shard that they are about. */
