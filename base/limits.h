@@ -35,6 +35,8 @@
 #define CAIRN_SHARDS_MAX            256u
 #define CAIRN_VNODES_DEFAULT        128u
 #define CAIRN_VNODES_MAX            4096u
+#define CAIRN_SHARD_WEIGHT_MAX      1000u
+#define CAIRN_RING_POINTS_MAX       (1u << 20) /* of all shards together, in one ring */
 #define CAIRN_URL_BYTES_MAX         512u
 #define CAIRN_MAP_BYTES_MAX         (1u << 20)
 #define CAIRN_SHARD_ANSWER_BYTES_MAX                                                               \

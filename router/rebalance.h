@@ -1,5 +1,6 @@
 /* What the files that change the cluster share.
  *
+ *   cluster.c    what is asked for, here or of home
  *   plan.c       what is asked for -> a new map, born at home
  *   rebalance.c  the thread of the process that has home: carries a plan out
  *   move.c       one move: copy, catch up, cut over
@@ -156,7 +157,11 @@ struct router_planned {
 int router_plan_shards(const struct cairn_map *map, const struct cairn_cluster_change *change,
                        struct cairn_arena *arena, struct router_planned *out,
                        struct cairn_error *err);
-/* {"action", "shards", …} and back; strings are in the arena. */
+/* Make a change; this process has the map's home. As cairn_cluster_change. */
+int router_change_here(struct cairn_router *router, const struct cairn_map *map,
+                       const struct cairn_cluster_change *change, uint64_t *plan,
+                       struct cairn_error *err);
+/* cluster.c: {"action", "shards", …} and back; strings are in the arena. */
 void router_change_encode(const struct cairn_cluster_change *change, struct cairn_buf *out);
 int router_change_decode(struct cairn_json root, struct cairn_arena *arena,
                          struct cairn_cluster_change *out, struct cairn_error *err);
