@@ -111,6 +111,7 @@ struct cairn_str cairn_row_encode(struct cairn_encoder *encoder, const struct ca
  * the bytes. */
 struct cairn_row_view {
     const void *root;
+    struct cairn_str bytes; /* all of the row */
 };
 void cairn_row_view_init(struct cairn_row_view *view, struct cairn_str bytes);
 uint32_t cairn_row_view_count(const struct cairn_row_view *view);

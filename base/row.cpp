@@ -160,6 +160,7 @@ struct cairn_str cairn_row_encode(struct cairn_encoder *encoder, const struct ca
 void cairn_row_view_init(struct cairn_row_view *view, struct cairn_str bytes)
 {
     view->root = follow(reinterpret_cast<const uint8_t *>(bytes.ptr));
+    view->bytes = bytes;
 }
 
 uint32_t cairn_row_view_count(const struct cairn_row_view *view)

@@ -76,6 +76,7 @@ struct cairn_shard_request {
     struct cairn_str vector; /* search: the field */
     const struct cairn_shard_query *queries;
     uint32_t queries_count;
+    bool with_rows;               /* search: a row for every hit, list after list */
     struct cairn_str filter_json; /* scan, count */
     struct cairn_str after_key;
     uint32_t limit;

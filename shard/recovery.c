@@ -47,7 +47,7 @@ static int reconcile_key(struct cairn_shard *shard, const struct shard_collectio
                          struct cairn_str key, uint64_t record_offset, struct cairn_error *err)
 {
     struct cairn_row_pin pin = {0};
-    int code = cairn_shard_get(shard, collection->schema->id, key, &pin, err);
+    int code = cairn_rowstore_get(shard->rows, collection->schema->id, key, &pin, err);
     for (uint32_t i = 0; code == 0 && i < collection->vectors_count; i++) {
         struct shard_vector *vector = collection->vectors[i];
         if (cairn_index_offset(vector->index) >= record_offset)
@@ -158,6 +158,8 @@ static int replay(struct cairn_shard *shard, uint64_t *replayed, struct cairn_er
         uint32_t count = 0;
         cairn_arena_reset(&arena);
         code = read_run(cursor, &arena, records, &count, &end, err);
+        if (code == 0)
+            code = shard_ownership_check_replay(shard, records, count, err);
         if (code != 0 || count == 0)
             break;
         struct cairn_apply_output output = {.results = results};
@@ -297,6 +299,8 @@ int shard_views_open(struct cairn_shard *shard, const struct cairn_shard_options
         code = rows_behind_log(shard, rows_path, err);
     if (code == 0)
         code = cairn_rowstore_each_schema(shard->rows, open_catalog_schema, shard, err);
+    if (code == 0)
+        code = shard_ownership_open(shard, err);
     if (code == 0)
         code = indexes_catch_up(shard, cairn_rowstore_applied(shard->rows), err);
     uint64_t replayed = 0;
