@@ -47,7 +47,7 @@ static bool cut(struct cairn_str *text, char mark, struct cairn_str *rest)
 
 static bool parse_action(struct cairn_str text, struct cairn_failpoint_spec *out)
 {
-    struct cairn_str number;
+    struct cairn_str number = {"", 0};
     bool has_number = cut(&text, ':', &number);
     if (cairn_str_eq(text, CAIRN_STR_LITERAL("sleep"))) {
         out->action = CAIRN_FAILPOINT_SLEEP;
@@ -63,7 +63,7 @@ static bool parse_action(struct cairn_str text, struct cairn_failpoint_spec *out
 int cairn_failpoint_parse(struct cairn_str text, struct cairn_failpoint_spec *out,
                           struct cairn_error *err)
 {
-    struct cairn_str name = text, action, pass;
+    struct cairn_str name = text, action = {"", 0}, pass = {"", 0};
     *out = (struct cairn_failpoint_spec){.action = CAIRN_FAILPOINT_KILL};
     bool good = !cut(&name, '=', &action) || parse_action(action, out);
     if (cut(&name, ':', &pass))

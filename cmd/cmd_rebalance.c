@@ -39,7 +39,7 @@ static int read_id(const char *text, size_t len, uint32_t *out)
 static int write_shard(struct cairn_json_writer *writer, const char *text, const char *weight)
 {
     const char *mark = strchr(text, '=');
-    double number;
+    double number = 0;
     uint32_t id;
     int exit_code = read_id(text, mark != NULL ? (size_t)(mark - text) : strlen(text), &id);
     if (exit_code == 0 && weight != NULL)
