@@ -40,8 +40,12 @@
 #define CAIRN_URL_BYTES_MAX         512u
 #define CAIRN_MAP_BYTES_MAX         (1u << 20)
 #define CAIRN_SHARD_ANSWER_BYTES_MAX                                                               \
-    (256u << 20)                          /* an answer of one shard to a router or another shard */
-#define CAIRN_SHARD_CALLS_MAX       4096u /* calls of one process to one shard under way */
+    (256u << 20) /* an answer of one shard to a router or another shard */
+#define CAIRN_SHARD_CALL_BYTES_MAX  (256u << 20) /* a request to one shard */
+#define CAIRN_SHARD_TEXT_BYTES_MAX  (4u << 20)   /* a schema, a map or JSON between processes */
+#define CAIRN_HOT_TOKENS_MAX        64u          /* that a shard reports */
+#define CAIRN_IMPORT_BYTES_MAX      (CAIRN_ENTITY_BYTES_MAX + 256u) /* one encoded import */
+#define CAIRN_SHARD_CALLS_MAX       4096u      /* calls of one process to one shard under way */
 #define CAIRN_EXPORT_BYTES_MAX      (8u << 20) /* payload bytes of one step of a copy */
 #define CAIRN_FORGET_KEYS_MAX       1000u      /* keys of one record that drops rows moved away */
 #define CAIRN_FREEZE_MS             200u  /* how long writes to moving ranges are held at most */

@@ -20,7 +20,7 @@ enum cairn_shard_op {
     CAIRN_SHARD_SCHEMAS, /* -> texts: the newest schema of every name, dropped ones too */
     CAIRN_SHARD_ADOPT,   /* text: a map; taken if its epoch is higher -> epoch */
     /* A move, asked of its target. */
-    CAIRN_SHARD_IMPORT, /* move, url: begin or go on copying from the source; idempotent */
+    CAIRN_SHARD_IMPORT,       /* move, url: begin or go on copying from the source; idempotent */
     CAIRN_SHARD_IMPORT_STATE, /* move, until_offset, wait_ms: wait until the import has reached that
                                  offset of the source's log -> progress, digest */
     /* A move, asked of its source. */
@@ -118,8 +118,8 @@ struct cairn_shard_record {
 };
 
 struct cairn_shard_progress {
-    uint64_t reached;    /* offset of the source's log up to which all is copied or was read */
-    uint64_t end_offset; /* where the source's log ended when that was said */
+    uint64_t reached;        /* offset of the source's log up to which all is copied or was read */
+    uint64_t end_offset;     /* where the source's log ended when that was said */
     uint64_t records, bytes; /* copied so far, payload bytes */
     bool running;
 };
