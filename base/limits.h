@@ -60,5 +60,10 @@
 #define CAIRN_GROUP_BYTES_MAX       (32u << 20) /* log bytes of one group commit */
 #define CAIRN_TIMEOUT_MS_DEFAULT    30000u
 #define CAIRN_TIMEOUT_MS_MAX        600000u
+#define CAIRN_PEERS_MAX             1024u /* URLs that one process calls before it is restarted */
+#define CAIRN_CONTROL_THREADS       16u   /* operations on shards that may wait, at a time */
+#define CAIRN_CONTROL_QUEUE_MAX     256u  /* of those, waiting for a thread */
+#define CAIRN_SCAN_ROWS_MAX         256u  /* rows of one step of a scan of a shard elsewhere */
+#define CAIRN_COPY_SHARE_DEFAULT    50u   /* percent of the time that a move may spend copying */
 
 #endif

@@ -12,13 +12,15 @@ enum cairn_shard_op {
     /* Data. */
     CAIRN_SHARD_GET,    /* keys -> rows, one per key in their order */
     CAIRN_SHARD_WRITE,  /* items -> results; together or not at all */
-    CAIRN_SHARD_SEARCH, /* queries -> lists */
+    CAIRN_SHARD_SEARCH, /* queries -> lists; limit 1: and the hits' rows, in the lists' order */
     CAIRN_SHARD_SCAN,   /* after_key, limit, filter -> rows in key order, more */
     CAIRN_SHARD_COUNT,  /* filter -> count */
     /* The shard itself. */
     CAIRN_SHARD_REPORT,  /* -> report */
     CAIRN_SHARD_SCHEMAS, /* -> texts: the newest schema of every name, dropped ones too */
-    CAIRN_SHARD_ADOPT,   /* text: a map; taken if its epoch is higher -> epoch */
+    CAIRN_SHARD_ADOPT,   /* text: a map, taken if its epoch is higher ("": none); fence: the epoch
+                            that the shard must be at (CAIRN_OFFSET_NONE: any; 0: no map)
+                            -> epoch, text: the shard's map */
     /* A move, asked of its target. */
     CAIRN_SHARD_IMPORT,       /* move, url: begin or go on copying from the source; idempotent */
     CAIRN_SHARD_IMPORT_STATE, /* move, until_offset, wait_ms: wait until the import has reached that

@@ -203,17 +203,19 @@ static uint32_t move_at(const struct cairn_map *map, uint32_t source, uint32_t t
     return map->moves_count;
 }
 
-static struct cairn_map_move *list_moves(struct cairn_map_box *box, uint32_t width,
-                                         const unsigned __int128 *tokens)
+/* List what lies off the diagonal of the shards_count rows of shards_count numbers. */
+static struct cairn_map_move *list_moves(struct cairn_map_box *box, const unsigned __int128 *tokens)
 {
-    uint32_t count = 0;
+    const struct cairn_map_shard *shards = box->map.shards;
+    uint32_t width = box->map.shards_count, count = 0;
     for (uint32_t i = 0; i < width * width; i++)
         count += tokens[i] > 0 && i / width != i % width;
     struct cairn_map_move *moves = cairn_arena_zalloc(&box->arena, count * sizeof(*moves));
     count = 0;
     for (uint32_t i = 0; i < width * width; i++)
         if (tokens[i] > 0 && i / width != i % width)
-            moves[count++] = (struct cairn_map_move){.source = i / width, .target = i % width};
+            moves[count++] = (struct cairn_map_move){.source = shards[i / width].id,
+                                                     .target = shards[i % width].id};
     box->map.moves = moves;
     box->map.moves_count = count;
     return moves;
@@ -223,11 +225,13 @@ static struct cairn_map_move *list_moves(struct cairn_map_box *box, uint32_t wid
 static void find_moves(struct cairn_map_box *box, const struct cairn_map_spec *spec)
 {
     struct cairn_map *map = &box->map;
-    uint32_t width = map->shards[map->shards_count - 1].id + 1;
-    unsigned __int128 *tokens = cairn_calloc((size_t)width * width, sizeof(*tokens));
+    uint32_t places[CAIRN_SHARDS_MAX] = {0}, width = map->shards_count;
     unsigned __int128 owned[CAIRN_SHARDS_MAX] = {0};
-    cairn_map_ring_overlap(box->now, box->planned ? box->planned : box->now, width, tokens);
-    struct cairn_map_move *moves = list_moves(box, width, tokens);
+    unsigned __int128 *tokens = cairn_calloc((size_t)width * width, sizeof(*tokens));
+    for (uint32_t i = 0; i < width; i++)
+        places[map->shards[i].id] = i;
+    cairn_map_ring_overlap(box->now, box->planned ? box->planned : box->now, places, width, tokens);
+    struct cairn_map_move *moves = list_moves(box, tokens);
     for (uint32_t i = 0; i < spec->done_count; i++) {
         uint32_t at = move_at(map, spec->done[i].source, spec->done[i].target);
         if (at < map->moves_count)
@@ -235,12 +239,13 @@ static void find_moves(struct cairn_map_box *box, const struct cairn_map_spec *s
     }
     for (uint32_t i = 0; i < width; i++)
         owned[i] = tokens[i * width + i];
-    for (uint32_t i = 0; i < map->moves_count; i++)
-        owned[moves[i].done ? moves[i].target : moves[i].source] +=
-            tokens[moves[i].source * width + moves[i].target];
-    double *shares = cairn_arena_alloc(&box->arena, map->shards_count * sizeof(*shares));
-    for (uint32_t i = 0; i < map->shards_count; i++)
-        shares[i] = ldexp((double)owned[map->shards[i].id], -64);
+    for (uint32_t i = 0; i < map->moves_count; i++) {
+        uint32_t source = places[moves[i].source], target = places[moves[i].target];
+        owned[moves[i].done ? target : source] += tokens[source * width + target];
+    }
+    double *shares = cairn_arena_alloc(&box->arena, width * sizeof(*shares));
+    for (uint32_t i = 0; i < width; i++)
+        shares[i] = ldexp((double)owned[i], -64);
     box->shares = shares;
     free(tokens);
 }

@@ -48,10 +48,10 @@ static inline uint32_t cairn_map_ring_owner(const struct cairn_map_ring *ring, u
     return point->shard;
 }
 
-/* Numbers of tokens by (owner now, owner in the planned ring), `width` rows of `width`, all above
- * the highest shard id of both rings; zeroed before. Sums to 2^64. */
+/* Add to tokens[places[owner now] * width + places[owner in the planned ring]] the number of such
+ * tokens. `places`: of every shard of either ring, below `width`. All together are 2^64. */
 void cairn_map_ring_overlap(const struct cairn_map_ring *now, const struct cairn_map_ring *planned,
-                            uint32_t width, unsigned __int128 *tokens);
+                            const uint32_t *places, uint32_t width, unsigned __int128 *tokens);
 
 /* A map with what is private to it. */
 struct cairn_map_box {

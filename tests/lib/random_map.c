@@ -41,11 +41,10 @@ static uint32_t add_shards(struct cairn_map_shard *shards, uint32_t count, uint6
     return count;
 }
 
-static const struct cairn_map *must(int code, const struct cairn_map *map,
-                                    const struct cairn_error *err)
+static void must(int code, const struct cairn_error *err)
 {
     if (code == 0)
-        return map;
+        return;
     fprintf(stderr, "a random map was refused: %s\n", err->message);
     abort();
 }
@@ -66,7 +65,8 @@ const struct cairn_map *cairn_random_map(uint64_t *random)
         .shards = shards,
         .shards_count = count,
     };
-    return must(cairn_map_new(&spec, &map, &err), map, &err);
+    must(cairn_map_new(&spec, &map, &err), &err);
+    return map;
 }
 
 const struct cairn_map *cairn_random_plan(const struct cairn_map *map, uint64_t *random)
@@ -84,7 +84,8 @@ const struct cairn_map *cairn_random_plan(const struct cairn_map *map, uint64_t 
     uint32_t owner = (uint32_t)cairn_test_random_below(random, count);
     if (shards[owner].planned_weight == 0)
         shards[owner].planned_weight = 1;
-    return must(cairn_map_with_plan(map, shards, count, &out, &err), out, &err);
+    must(cairn_map_with_plan(map, shards, count, &out, &err), &err);
+    return out;
 }
 
 uint64_t *cairn_map_tokens(const struct cairn_map *one, const struct cairn_map *other,

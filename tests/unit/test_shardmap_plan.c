@@ -13,7 +13,7 @@
 #include "tests/lib/random_map.h"
 #include "tests/lib/testing.h"
 
-enum { ROUNDS = 300 };
+enum { ROUNDS = 150 };
 
 static uint64_t rng;
 
