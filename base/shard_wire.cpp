@@ -190,6 +190,7 @@ int open_numbers(const wire::Request *request, cairn_shard_request *out, cairn_e
     out->cluster = request->cluster();
     out->epoch = request->epoch();
     out->same_epoch = request->same_epoch();
+    out->with_rows = request->with_rows();
     out->collection = request->collection();
     out->limit = request->limit();
     if (request->move())
@@ -288,7 +289,7 @@ struct cairn_str cairn_shard_request_encode(struct cairn_encoder *encoder,
         fbb, request->cluster, request->epoch, request->same_epoch, request->collection, keys,
         vectors, items, item_heap, vector, queries, filter, after_key, request->limit,
         has_move ? &move : nullptr, url, request->from_offset, request->until_offset,
-        request->bytes_max, request->fence, request->wait_ms, text));
+        request->bytes_max, request->fence, request->wait_ms, text, request->with_rows));
     return encoder->finished();
 }
 

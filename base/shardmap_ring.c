@@ -22,8 +22,7 @@
  * give shard N at most 1.1/(N + 1) of the tokens when it joins 0 to N - 1, for all N from 1 to 64,
  * and this one of them (at most 1.084) also has the largest of 8 shards at 1.05 times the mean and
  * the largest of any number up to 65 at most at 1.22. This is of the ids from 0 on with weight 1
- * and 128 vnodes; other sets have the deviations of the table.
- */
+ * and 128 vnodes; other sets have the deviations of the table. */
 #include "base/shardmap_private.h"
 
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #ifndef CAIRN_TESTS_FIXTURES_H
 #define CAIRN_TESTS_FIXTURES_H
 
-#include "router/router.h"
+#include "shard/shard.h"
 
 /* Parse a schema body; aborts on an error. The caller owns the reference. */
 const struct cairn_schema *cairn_test_schema(const char *name, const char *json);
