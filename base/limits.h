@@ -46,12 +46,13 @@
 #define CAIRN_HOT_TOKENS_MAX        64u          /* that a shard reports */
 #define CAIRN_IMPORT_BYTES_MAX      (CAIRN_ENTITY_BYTES_MAX + 256u) /* one encoded import */
 #define CAIRN_SHARD_CALLS_MAX       4096u      /* calls of one process to one shard under way */
-#define CAIRN_PEER_CONNECTIONS_MAX  256u   /* of one process to one other */
-#define CAIRN_PEER_CONNECT_MS       2000u  /* name look-up, TCP and TLS together */
-#define CAIRN_PEER_IDLE_MS          20000u /* shorter than a server keeps an idle connection */
+#define CAIRN_PEER_CONNECTIONS_MAX  256u       /* of one process to one other */
+#define CAIRN_PEER_CONNECT_MS       2000u      /* name look-up, TCP and TLS together */
+#define CAIRN_PEER_IDLE_MS          20000u     /* shorter than a server keeps an idle connection */
 #define CAIRN_EXPORT_BYTES_MAX      (8u << 20) /* payload bytes of one step of a copy */
 #define CAIRN_FORGET_KEYS_MAX       1000u      /* keys of one record that drops rows moved away */
 #define CAIRN_FREEZE_MS             200u  /* how long writes to moving ranges are held at most */
+#define CAIRN_JOBS_KEPT_MAX         16u   /* ended jobs that are remembered */
 #define CAIRN_WRITE_QUEUE_MAX       4096u /* requests waiting for one shard's writer */
 #define CAIRN_WRITE_QUEUE_BYTES_MAX (128u << 20)
 #define CAIRN_WORK_QUEUE_MAX        1024u /* requests waiting for a worker */

@@ -77,6 +77,9 @@ struct cairn_job_status {
     const struct cairn_move_status *moves;
     uint32_t moves_count;
 };
+/* The shard map that this process goes by: a reference of the caller's; NULL: it knows none yet. */
+const struct cairn_map *cairn_cluster_map(struct cairn_router *router);
+
 /* Plans that are known, the newest first: the one under way and up to CAIRN_JOBS_KEPT_MAX that
  * ended. Everything is in the arena. CAIRN_EUNAVAILABLE: home cannot be reached. */
 int cairn_cluster_jobs(struct cairn_router *router, struct cairn_arena *arena,
