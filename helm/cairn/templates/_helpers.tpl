@@ -256,7 +256,8 @@ readinessProbe:
 {{- end -}}
 
 {{/* The pod of a Job that makes the cluster's shards equal to the values'. Takes (list $ "--only-add").
-     The order of the work is the cluster's: a Job that is lost and started again joins in. */}}
+     The work is the cluster's: while a move goes on, a Job that is lost and started again is refused,
+     and comes again later. */}}
 {{- define "cairn.rebalanceJob" -}}
 {{- $root := index . 0 -}}
 backoffLimit: 60
