@@ -356,6 +356,9 @@ static const struct cairn_map *settle(void)
             bool settled = report.foreign == 0 && cairn_shard_epoch(c->shards[id]) == map->epoch;
             bool left = cairn_map_shard(map, id) == NULL && report.foreign == 0;
             cairn_arena_release(&arena);
+            /* Who missed a map gets it from the watch thread of a whole router. */
+            if (cairn_shard_epoch(c->shards[id]) < map->epoch)
+                (void)cairn_shard_adopt(c->shards[id], map, CAIRN_OFFSET_NONE, NULL);
             cairn_map_unref(map);
             if (settled || left)
                 break;
