@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -254,10 +255,16 @@ static void *serve(void *arg)
     return NULL;
 }
 
+/* OpenSSL's writes to a client that has gone raise SIGPIPE: blocked here and, inherited, in each
+ * connection's thread. */
 static void *accept_all(void *arg)
 {
     struct scripted_server *server = arg;
     int fd, on = 1;
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &blocked, NULL);
     while ((fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         struct start *start = malloc(sizeof(*start));

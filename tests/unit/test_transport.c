@@ -347,6 +347,20 @@ static void test_waiting(void **state)
     free(calls);
 }
 
+static void test_limits(void **state)
+{
+    (void)state;
+    struct batch batch = {0};
+    struct cairn_call *calls = start_calls(&batch, "/gate", CAIRN_SHARD_CALLS_MAX);
+    scripted_server_wait(&server.requests, CAIRN_PEER_CONNECTIONS_MAX);
+    expect_failure("/gate", hello, CAIRN_EOVERLOADED, true, "4096 calls");
+    scripted_server_open_gate(&server, true);
+    scripted_server_wait(&batch.ended, CAIRN_SHARD_CALLS_MAX);
+    assert_int_equal(atomic_load(&batch.failed[0]), CAIRN_SHARD_CALLS_MAX);
+    assert_int_equal(atomic_load(&server.accepts), CAIRN_PEER_CONNECTIONS_MAX);
+    free(calls);
+}
+
 static void test_deadlines(void **state)
 {
     (void)state;
@@ -605,6 +619,7 @@ int main(void)
         TEST(test_many_threads),
         TEST(test_calls_from_done),
         TEST(test_waiting),
+        TEST(test_limits),
         TEST(test_deadlines),
         TEST(test_closed_while_idle),
         TEST(test_idle_limit),
