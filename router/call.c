@@ -89,11 +89,8 @@ void router_remote_init(struct router_remote *remote, struct cairn_router *route
                         struct router_member *member, enum cairn_shard_op op,
                         void (*done)(struct router_remote *remote), void *context)
 {
-    *remote = (struct router_remote){.router = router,
-                                     .member = member,
-                                     .op = op,
-                                     .done = done,
-                                     .context = context};
+    *remote = (struct router_remote){
+        .router = router, .member = member, .op = op, .done = done, .context = context};
     if (member != NULL) {
         remote->shard = member->id;
         remote->peer = atomic_load(&member->peer);
@@ -153,8 +150,9 @@ static int fail_undecoded(const struct router_remote *remote, const struct cairn
     int code = status == 429   ? CAIRN_EOVERLOADED
                : status == 504 ? CAIRN_ETIMEOUT
                                : CAIRN_EUNAVAILABLE;
-    return cairn_fail(err, code, "shard s%u at %s answered with HTTP status %d and no answer of a "
-                                 "shard: %s",
+    return cairn_fail(err, code,
+                      "shard s%u at %s answered with HTTP status %d and no answer of a "
+                      "shard: %s",
                       remote->shard, url, status, why->message);
 }
 
@@ -172,8 +170,7 @@ static void learn_from(struct router_remote *remote, const struct cairn_shard_an
         router_learn_text(router, answer->text);
     uint64_t epoch = atomic_load(&router->epoch);
     if (member != NULL && epoch != 0 &&
-        (answer->epoch != epoch ||
-         answer->catalog_version > atomic_load(&router->catalog_version)))
+        (answer->epoch != epoch || answer->catalog_version > atomic_load(&router->catalog_version)))
         router_watch_wake(router);
 }
 
@@ -186,8 +183,7 @@ int router_remote_take(struct router_remote *remote, struct cairn_arena *arena,
         answer->error = call->error;
         /* Errors of router_remote_start name the shard already. */
         if (call->peer != NULL && call->error.code != CAIRN_ETOOLARGE)
-            cairn_error_prefix(&answer->error, "shard s%u at %s", remote->shard,
-                               remote->peer->url);
+            cairn_error_prefix(&answer->error, "shard s%u at %s", remote->shard, remote->peer->url);
         return answer->error.code;
     }
     struct cairn_str body = {call->answer.data, (uint32_t)call->answer.len};
@@ -196,6 +192,7 @@ int router_remote_take(struct router_remote *remote, struct cairn_arena *arena,
         *answer = (struct cairn_shard_answer){.shard = remote->shard};
         return answer->error.code = fail_undecoded(remote, &err, &answer->error);
     }
+    remote->understood = true;
     learn_from(remote, answer);
     return answer->error.code;
 }
@@ -359,10 +356,9 @@ int router_call(struct cairn_router *router, uint32_t shard, enum cairn_shard_op
     if (member == NULL)
         return answer->error.code = cairn_fail(&answer->error, CAIRN_EUNAVAILABLE,
                                                "shard s%u is not in the shard map", shard);
-    int code = member->local != NULL
-                   ? router_execute(router, shard, op, request, arena, answer)
-                   : call_remote(router, member, NULL, shard, op, request, arena, answer,
-                                 deadline_us);
+    int code = member->local != NULL ? router_execute(router, shard, op, request, arena, answer)
+                                     : call_remote(router, member, NULL, shard, op, request, arena,
+                                                   answer, deadline_us);
     if (code == CAIRN_ENOTOWNER && is_data(op))
         catch_up(router, shard, answer, deadline_us);
     return code;
@@ -398,8 +394,8 @@ bool router_settle_epoch(struct cairn_router *router, const struct cairn_map *ma
     bool moved = newest != NULL && newest->epoch != map->epoch;
     for (uint32_t i = 0; newest != NULL && i < newest->shards_count; i++) {
         struct router_member *member = router_member(router, newest->shards[i].id);
-        uint64_t epoch = member->local != NULL ? cairn_shard_epoch(member->local)
-                                               : atomic_load(&member->epoch);
+        uint64_t epoch =
+            member->local != NULL ? cairn_shard_epoch(member->local) : atomic_load(&member->epoch);
         if (epoch < newest->epoch && !router_member_down(member))
             moved = give_map(router, newest, member, deadline_us) == 0 || moved;
     }

@@ -39,6 +39,7 @@ struct router_remote {
     uint32_t shard;
     enum cairn_shard_op op;
     uint64_t started_us;
+    bool understood;               /* the answer is a shard's */
     struct cairn_encoder *encoder; /* holds the request's bytes */
     void (*done)(struct router_remote *remote);
     void *context;
@@ -109,7 +110,7 @@ struct cairn_router {
     struct cairn_transport *transport;
     struct router_seed *seeds;
     uint32_t seeds_count;
-    uint32_t copy_share_percent; /* 1 to 100 */
+    uint32_t copy_share_percent;       /* 1 to 100 */
     uint32_t locals[CAIRN_SHARDS_MAX]; /* ids of the shards here, rising */
     uint32_t locals_count;
     struct router_rebalance *rebalance; /* rebalance.c */
@@ -131,13 +132,14 @@ struct cairn_router {
     struct cairn_encoder *encoders[64];
     uint32_t encoders_count;
 
-    /* Guarded by catalog_lock. Sorted by name; dropped collections are kept out. */
+    /* Guarded by catalog_lock. Sorted by name, dropped ones too: they tell of what is older. */
     pthread_rwlock_t catalog_lock;
     const struct cairn_schema **schemas;
     uint32_t schemas_count;
-    uint32_t last_id; /* highest of any collection known */
-    atomic_uint_fast64_t catalog_version; /* highest known; read without the lock */
-    atomic_uint_fast64_t catalog_refreshed_us;
+    uint32_t last_id;                          /* highest of any collection known */
+    atomic_uint_fast64_t catalog_version;      /* highest known; read without the lock */
+    atomic_uint_fast64_t catalog_refreshed_us; /* when the last refresh began */
+    atomic_bool catalog_asked;                 /* a refresh is on its way */
 
     /* Held over a whole schema change. Versions are counted over the whole catalog and never
      * reused, so a change that reached only some shards cannot be confused with another one. */
@@ -161,7 +163,7 @@ int router_map_need(struct cairn_router *router, const struct cairn_map **out,
 /* Take the map if it is newer and of the same cluster: members follow. Any thread; never blocks. */
 void router_learn(struct cairn_router *router, const struct cairn_map *map);
 void router_learn_text(struct cairn_router *router, struct cairn_str text);
-struct cairn_shard *router_local(struct cairn_router *router, uint32_t id); /* NULL: elsewhere */
+struct cairn_shard *router_local(struct cairn_router *router, uint32_t id);    /* NULL: elsewhere */
 struct router_member *router_member(struct cairn_router *router, uint32_t id); /* NULL: unknown */
 /* Make a member of a shard of this process; before any other thread knows the router. */
 void router_member_local(struct cairn_router *router, uint32_t id, struct cairn_shard *shard);
@@ -215,8 +217,8 @@ struct router_latch {
     uint32_t pending;
 };
 void router_latch_init(struct router_latch *latch, uint32_t pending);
-void router_latch_release(struct router_latch *latch); /* one is done */
-void router_latch_wait(struct router_latch *latch);    /* until all are; then frees it */
+void router_latch_release(struct router_latch *latch);       /* one is done */
+void router_latch_wait(struct router_latch *latch);          /* until all are; then frees it */
 void router_latch_remote_done(struct router_remote *remote); /* context is the latch */
 void router_latch_write_done(struct cairn_shard_write *write);
 
@@ -244,6 +246,8 @@ bool router_settle_epoch(struct cairn_router *router, const struct cairn_map *ma
 int router_watch_open(struct cairn_router *router, struct cairn_error *err);
 void router_watch_close(struct cairn_router *router);
 void router_watch_wake(struct cairn_router *router);
+/* Ask all members elsewhere for news now. */
+void router_ask_reports(struct cairn_router *router);
 void router_later(struct cairn_router *router, struct router_timer *timer, uint64_t delay_us);
 /* The last report of a member elsewhere, a reference; NULL: none yet. */
 struct router_report *router_report_get(struct router_member *member);

@@ -35,9 +35,8 @@ int router_map_need(struct cairn_router *router, const struct cairn_map **out,
 
 struct router_member *router_member(struct cairn_router *router, uint32_t id)
 {
-    return id < CAIRN_SHARDS_MAX
-               ? atomic_load_explicit(&router->members[id], memory_order_acquire)
-               : NULL;
+    return id < CAIRN_SHARDS_MAX ? atomic_load_explicit(&router->members[id], memory_order_acquire)
+                                 : NULL;
 }
 
 struct cairn_shard *router_local(struct cairn_router *router, uint32_t id)

@@ -18,8 +18,8 @@ static void take_options(struct cairn_router *router, const struct cairn_router_
     router->lock_fd = -1;
     router->io = options->io != NULL ? options->io : cairn_io_posix();
     router->metrics = options->metrics;
-    router->copy_share_percent = options->copy_share_percent != 0 ? options->copy_share_percent
-                                                                  : CAIRN_COPY_SHARE_DEFAULT;
+    router->copy_share_percent =
+        options->copy_share_percent != 0 ? options->copy_share_percent : CAIRN_COPY_SHARE_DEFAULT;
     if (options->advertise != NULL)
         atomic_store(&router->advertise, cairn_strdup(cairn_str_from(options->advertise)));
     router->seeds = cairn_calloc(options->seeds_count + 1, sizeof *router->seeds);

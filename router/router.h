@@ -31,8 +31,8 @@ struct cairn_router_options {
      * makes the first map of all of them. ids count only for that. */
     const struct cairn_map_shard *seeds;
     uint32_t seeds_count;
-    const char *cluster_key; /* sent with calls to other processes; NULL: none */
-    const char *ca_file;     /* for https URLs; NULL: the system's */
+    const char *cluster_key;     /* sent with calls to other processes; NULL: none */
+    const char *ca_file;         /* for https URLs; NULL: the system's */
     uint32_t copy_share_percent; /* of the time that a move may spend copying, 1 to 100; 0: 50 */
     uint64_t segment_bytes_max, free_bytes_min; /* 0: defaults */
     unsigned build_threads;                     /* background index builds; 0: 1 */
@@ -49,7 +49,8 @@ void cairn_router_close(struct cairn_router **router);
 
 /* Where other processes reach this one, when that was not known at open; once. */
 void cairn_router_set_advertise(struct cairn_router *router, const char *url);
-/* Whether there are shards in other processes: writes that settle routes then belong on a worker. */
+/* Whether there are shards in other processes: writes that settle routes then belong on a worker.
+ */
 bool cairn_router_may_block(const struct cairn_router *router);
 
 /* Which log positions an answer reflects. */
@@ -81,8 +82,8 @@ struct cairn_contract {
     struct cairn_position position;
     bool partial;       /* a needed shard took no part */
     bool wants_indexes; /* set by the caller: searches fill `indexes` */
-    const struct cairn_index_position
-        *indexes; /* by shard id, in the search's arena; may be NULL */
+    struct cairn_index_position
+        *indexes; /* CAIRN_SHARDS_MAX by shard id, in the search's arena; may be NULL */
 };
 
 /* Whether every named shard has applied its offset; else CAIRN_EPOSITION naming the shard, its
@@ -147,8 +148,8 @@ struct cairn_router_write {
     /* code 0: all durable and visible. CAIRN_EUNAVAILABLE and CAIRN_ETIMEOUT: of a shard elsewhere
      * it may not be known. */
     struct cairn_error error;
-    uint32_t failed_shards;   /* shards that refused; the others' items are durable */
-    uint32_t shards_count;    /* shards that were asked */
+    uint32_t failed_shards; /* shards that refused; the others' items are durable */
+    uint32_t shards_count;  /* shards that were asked */
     struct cairn_contract contract;
     void *gather; /* the router's */
 };
@@ -162,7 +163,7 @@ struct cairn_row_ref {
     uint32_t shard;
     uint32_t collection;
     struct cairn_str key;
-    struct cairn_row_view view; /* only when found */
+    struct cairn_row_view view;         /* only when found */
     const struct cairn_vector *vectors; /* of a row from elsewhere: those that were asked for */
     uint32_t vectors_count;
 };
@@ -177,7 +178,7 @@ struct cairn_router_fetch {
     const struct cairn_str *vectors; /* whose floats the visitor will copy */
     uint32_t vectors_count;
     struct cairn_arena *arena;
-    uint64_t deadline_us; /* monotonic */
+    uint64_t deadline_us;                           /* monotonic */
     void (*done)(struct cairn_router_fetch *fetch); /* any thread; must not block */
     void *context;
 
@@ -254,7 +255,7 @@ int cairn_router_count(struct cairn_router *router, const struct cairn_schema *s
                        struct cairn_contract *contract, struct cairn_error *err);
 
 /* Introspection. */
-uint64_t cairn_router_epoch(const struct cairn_router *router); /* 0: no map is known yet */
+uint64_t cairn_router_epoch(const struct cairn_router *router);        /* 0: no map is known yet */
 uint32_t cairn_router_shards_count(const struct cairn_router *router); /* of the map */
 /* CAIRN_EUNAVAILABLE with why no map is known yet. */
 int cairn_router_ready(struct cairn_router *router, struct cairn_error *err);

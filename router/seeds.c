@@ -12,8 +12,8 @@
 static void set_problem(struct cairn_router *router, const char *text)
 {
     pthread_mutex_lock(&router->watch_lock);
-    bool changed = strncmp(router->seeds_problem, text, sizeof router->seeds_problem - 1) != 0;
-    (void)snprintf(router->seeds_problem, sizeof router->seeds_problem, "%s", text);
+    bool changed = strncmp(router->seeds_problem, text, 250) != 0;
+    (void)snprintf(router->seeds_problem, sizeof router->seeds_problem, "%.250s", text);
     pthread_mutex_unlock(&router->watch_lock);
     if (changed && text[0] != '\0')
         cairn_warn("router", "no shard map yet: %s", text);
@@ -38,8 +38,7 @@ static void ask_all(struct cairn_router *router, struct asking *asking, struct c
         router_remote_init(&asking->remotes[i], router, NULL, CAIRN_SHARD_ADOPT,
                            router_latch_remote_done, &asking->latch);
         asking->remotes[i].shard = seed->id;
-        asking->started[i] =
-            router_peer_get(router, cairn_str_from(seed->url), &peer, err) == 0;
+        asking->started[i] = router_peer_get(router, cairn_str_from(seed->url), &peer, err) == 0;
         if (!asking->started[i]) {
             router_latch_release(&asking->latch);
             continue;

@@ -14,7 +14,7 @@
 #include "router/internal.h"
 
 #define CHECK_US         UINT64_C(1000000)
-#define CHECK_BACK_OFF   3u /* doublings: at most about 5 s */
+#define CHECK_BACK_OFF   3u               /* doublings: at most about 5 s */
 #define ADOPT_AGAIN_US   UINT64_C(100000) /* between two offers of a map that is not taken */
 #define CHECK_TIMEOUT_US UINT64_C(2000000)
 
@@ -24,6 +24,19 @@ void router_watch_wake(struct cairn_router *router)
     router->watch_woken = true;
     pthread_cond_signal(&router->watch_changed);
     pthread_mutex_unlock(&router->watch_lock);
+}
+
+void router_ask_reports(struct cairn_router *router)
+{
+    bool asked = false;
+    for (uint32_t i = 0; i < CAIRN_SHARDS_MAX; i++) {
+        struct router_member *member = router_member(router, i);
+        if (member != NULL && member->local == NULL &&
+            !atomic_exchange(&member->report_asked, true))
+            asked = true;
+    }
+    if (asked)
+        router_watch_wake(router);
 }
 
 void router_later(struct cairn_router *router, struct router_timer *timer, uint64_t delay_us)
@@ -125,9 +138,9 @@ static void finish_call(struct router_member *member)
         keep_report(member);
     else if (router_remote_take(&member->remote, &arena, &answer) != 0)
         reached = false;
-    member->back_off = reached                              ? 0
+    member->back_off = reached                             ? 0
                        : member->back_off < CHECK_BACK_OFF ? member->back_off + 1
-                                                            : CHECK_BACK_OFF;
+                                                           : CHECK_BACK_OFF;
     /* Jitter keeps the routers of a cluster apart. */
     uint64_t wait_us = (CHECK_US << member->back_off) * 5 / 8;
     member->next_check_us = now_us + wait_us + (now_us * 31 + member->id) % (wait_us * 3 / 5);
@@ -196,7 +209,16 @@ static void attend_local(struct cairn_router *router, struct router_member *memb
         *next_us = member->next_check_us;
 }
 
-/* Collections were changed somewhere. */
+static void refresh_catalog(void *argument)
+{
+    struct cairn_router *router = argument;
+    struct cairn_error err = {0};
+    if (router_catalog_refresh(router, cairn_time_monotonic_us() + CHECK_TIMEOUT_US, &err) != 0)
+        cairn_warn("router", "cannot read the collections: %s", err.message);
+    atomic_store(&router->catalog_asked, false);
+}
+
+/* Collections were changed somewhere. Reading them may take a while, so not on this thread. */
 static void follow_catalog(struct cairn_router *router, const struct cairn_map *map)
 {
     uint64_t known = atomic_load(&router->catalog_version), newest = known;
@@ -206,11 +228,10 @@ static void follow_catalog(struct cairn_router *router, const struct cairn_map *
         if (member->local == NULL && version > newest)
             newest = version;
     }
-    if (newest == known)
+    if (newest == known || atomic_exchange(&router->catalog_asked, true))
         return;
-    struct cairn_error err = {0};
-    if (router_catalog_refresh(router, cairn_time_monotonic_us() + CHECK_TIMEOUT_US, &err) != 0)
-        cairn_warn("router", "cannot read the collections: %s", err.message);
+    if (cairn_pool_submit(router->controls, refresh_catalog, router) != 0)
+        atomic_store(&router->catalog_asked, false);
 }
 
 static void attend_all(struct cairn_router *router, uint64_t *next_us)
@@ -251,8 +272,7 @@ static void *watch(void *argument)
         pthread_mutex_lock(&router->watch_lock);
         int timed_out = 0;
         while (!router->watch_woken && !router->watch_stopping && timed_out == 0)
-            timed_out =
-                pthread_cond_timedwait(&router->watch_changed, &router->watch_lock, &until);
+            timed_out = pthread_cond_timedwait(&router->watch_changed, &router->watch_lock, &until);
     }
     pthread_mutex_unlock(&router->watch_lock);
     return NULL;
