@@ -518,8 +518,6 @@ void router_imports_open(struct cairn_router *router)
 void router_imports_close(struct cairn_router *router)
 {
     struct router_imports *imports = router->imports;
-    if (imports == NULL)
-        return;
     pthread_mutex_lock(&imports->lock);
     imports->closing = true;
     pthread_mutex_unlock(&imports->lock);
@@ -533,13 +531,19 @@ void router_imports_close(struct cairn_router *router)
         pthread_mutex_unlock(&import->lock);
     }
     for (uint32_t i = 0; i < CAIRN_SHARDS_MAX; i++) {
-        struct import *import = imports->of[i];
-        if (import == NULL)
+        if (imports->of[i] == NULL)
             continue;
-        pthread_join(import->appender, NULL);
-        pthread_join(import->fetcher, NULL);
-        free_import(import);
+        pthread_join(imports->of[i]->appender, NULL);
+        pthread_join(imports->of[i]->fetcher, NULL);
     }
+}
+
+void router_imports_free(struct cairn_router *router)
+{
+    struct router_imports *imports = router->imports;
+    for (uint32_t i = 0; i < CAIRN_SHARDS_MAX; i++)
+        if (imports->of[i] != NULL)
+            free_import(imports->of[i]);
     pthread_mutex_destroy(&imports->lock);
     free(imports);
     router->imports = NULL;

@@ -129,6 +129,7 @@ void cairn_router_close(struct cairn_router **handle)
     router_watch_close(router);
     if (router->controls != NULL)
         cairn_pool_stop(&router->controls);
+    router_rebalance_free(router);
     router_locals_close(router);
     if (router->builders != NULL)
         cairn_pool_stop(&router->builders);

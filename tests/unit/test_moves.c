@@ -175,6 +175,7 @@ static void open_process(uint32_t at)
 static void close_process(uint32_t at)
 {
     router_rebalance_close(&c->processes[at].router);
+    router_rebalance_free(&c->processes[at].router);
     cairn_map_unref(c->processes[at].map);
     c->processes[at].map = NULL;
 }
