@@ -276,7 +276,6 @@ class Rebalance(unittest.TestCase):
         second = self.shard(2).start(failpoint="import.step=sleep:300")
         self.first.start()
         self.fill(self.first)
-        self.first.flags += ("--copy-share", "1")  # small steps
         started = self.cli(self.first, "add", "s2=" + second.url)
         status, answer = self.first.request("POST", "/v1/cluster/shards", {"id": "s1", "weight": 5})
         self.assertEqual((status, answer["code"]), (409, "rebalance_in_progress"))
@@ -368,7 +367,7 @@ class SourceDies(Rebalance):
         self.settle(self.first)
         # Home pauses at the step, and meanwhile the source is killed.
         self.assertEqual(self.first.stop(), 0)
-        self.first.start(failpoint="rebalance.%s=sleep:700" % when)
+        self.first.start(failpoint="rebalance.%s:1=sleep:700" % when)
         self.until("s2 is known to be up", lambda: self.shards(self.first)["s2"]["state"] == "serving")
         writer = Writer(self.first, 3)
         writer.start()
