@@ -71,6 +71,8 @@ void cairn_handle_rebalance_resume(struct cairn_exchange *exchange);
 void cairn_handle_jobs_list(struct cairn_exchange *exchange);
 void cairn_handle_job_get(struct cairn_exchange *exchange);
 void cairn_handle_job_cancel(struct cairn_exchange *exchange);
+/* handlers_shard.c */
+void cairn_handle_shard_call(struct cairn_exchange *exchange);
 /* handlers_service.c */
 void cairn_handle_healthz(struct cairn_exchange *exchange);
 void cairn_handle_readyz(struct cairn_exchange *exchange);

@@ -56,6 +56,8 @@ const struct cairn_route cairn_routes[] = {
      NULL},
     {"DELETE", "/v1/jobs/{}", "job_cancel", CAIRN_ROLE_ADMIN, CAIRN_ON_WORKER,
      cairn_handle_job_cancel, NULL, NULL},
+    {"POST", "/internal/v1/shards/{}/{}", "shard_call", CAIRN_ROLE_ADMIN, CAIRN_ON_LOOP_ONLY,
+     cairn_handle_shard_call, NULL, NULL},
     {"GET", "/healthz", "healthz", CAIRN_ROLE_NONE, CAIRN_ON_LOOP, cairn_handle_healthz, NULL,
      NULL},
     {"GET", "/readyz", "readyz", CAIRN_ROLE_NONE, CAIRN_ON_LOOP, cairn_handle_readyz, NULL, NULL},

@@ -246,7 +246,11 @@ int cairn_router_collection_put(struct cairn_router *router, const struct cairn_
     struct cairn_arena arena = {0};
     struct cairn_buf text = {0};
     struct cairn_shard_answer answer;
-    cairn_schema_encode(asked, &text);
+    /* The text of a schema has an identity; home gives it its own. */
+    const struct cairn_schema *named = cairn_schema_with_identity(
+        asked, 1, 1, router->io->now_us(router->io->context), false);
+    cairn_schema_encode(named, &text);
+    cairn_schema_unref(named);
     code = ask_home(router, home, CAIRN_SHARD_COLLECTION_PUT,
                     (struct cairn_str){text.data, (uint32_t)text.len}, &arena, &answer, err);
     if (code == 0)

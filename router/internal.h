@@ -107,6 +107,7 @@ struct cairn_router {
     struct cairn_gauge *epoch_gauge;
     struct cairn_pool *builders;
     struct cairn_pool *controls; /* operations that wait: exports, imports, freezes */
+    struct cairn_pool *servers;  /* searches and scans for other processes */
     struct cairn_transport *transport;
     struct router_seed *seeds;
     uint32_t seeds_count;

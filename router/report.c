@@ -246,3 +246,28 @@ void cairn_router_export_metrics(struct cairn_router *router)
     for (uint32_t i = 0; i < router->locals_count; i++)
         cairn_shard_export_metrics(router_local(router, router->locals[i]));
 }
+
+void cairn_router_each_read_only(struct cairn_router *router, void (*each)(void *arg, uint32_t id),
+                                 void *arg)
+{
+    for (uint32_t i = 0; i < CAIRN_SHARDS_MAX; i++) {
+        struct router_member *member = router_member(router, i);
+        if (member == NULL)
+            continue;
+        struct router_report *report = member->local == NULL ? router_report_get(member) : NULL;
+        if (member->local != NULL ? cairn_shard_state(member->local, NULL) != CAIRN_SHARD_SERVING
+                                  : report != NULL && report->report->read_only)
+            each(arg, i);
+        router_report_release(report);
+    }
+}
+
+uint32_t cairn_router_locals_count(const struct cairn_router *router)
+{
+    return router->locals_count;
+}
+
+bool cairn_router_has_local(struct cairn_router *router, uint32_t id)
+{
+    return router_local(router, id) != NULL;
+}

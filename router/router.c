@@ -64,6 +64,12 @@ static void init_locks(struct cairn_router *router)
     pthread_condattr_destroy(&clock);
 }
 
+static unsigned cores(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? (unsigned)count : 1;
+}
+
 static int open_all(struct cairn_router *router, const struct cairn_router_options *options,
                     struct cairn_error *err)
 {
@@ -79,6 +85,9 @@ static int open_all(struct cairn_router *router, const struct cairn_router_optio
     if (code == 0)
         code = cairn_pool_start("cairn-control", CAIRN_CONTROL_THREADS, CAIRN_CONTROL_QUEUE_MAX,
                                 &router->controls, err);
+    if (code == 0)
+        code =
+            cairn_pool_start("cairn-serve", cores(), CAIRN_WORK_QUEUE_MAX, &router->servers, err);
     if (code == 0)
         code = router_locals_open(router, options, err);
     if (code == 0)
@@ -129,6 +138,8 @@ void cairn_router_close(struct cairn_router **handle)
     router_watch_close(router);
     if (router->controls != NULL)
         cairn_pool_stop(&router->controls);
+    if (router->servers != NULL)
+        cairn_pool_stop(&router->servers);
     router_rebalance_free(router);
     router_locals_close(router);
     if (router->builders != NULL)

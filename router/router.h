@@ -257,6 +257,8 @@ int cairn_router_count(struct cairn_router *router, const struct cairn_schema *s
 /* Introspection. */
 uint64_t cairn_router_epoch(const struct cairn_router *router);        /* 0: no map is known yet */
 uint32_t cairn_router_shards_count(const struct cairn_router *router); /* of the map */
+uint32_t cairn_router_locals_count(const struct cairn_router *router); /* in this process */
+bool cairn_router_has_local(struct cairn_router *router, uint32_t id);
 /* CAIRN_EUNAVAILABLE with why no map is known yet. */
 int cairn_router_ready(struct cairn_router *router, struct cairn_error *err);
 /* A shard of the map, or of this process. */
@@ -274,6 +276,9 @@ struct cairn_member_info {
 /* (may scan) All of them by id; everything is in the arena. */
 void cairn_router_members(struct cairn_router *router, struct cairn_arena *arena,
                           struct cairn_member_info **out, uint32_t *count);
+/* Shards that refuse writes. */
+void cairn_router_each_read_only(struct cairn_router *router, void (*each)(void *arg, uint32_t id),
+                                 void *arg);
 /* What every shard of the map has applied, as far as this process knows. */
 void cairn_router_touch_all(struct cairn_router *router, struct cairn_contract *contract);
 /* Whether any shard is known to hold entities of the collection with a route of their own. */
@@ -308,7 +313,10 @@ struct cairn_serve_write {
 void cairn_router_serve_write(struct cairn_router *router, struct cairn_serve_write *write);
 void cairn_router_serve_write_answer(struct cairn_router *router, struct cairn_serve_write *write,
                                      struct cairn_shard_answer *answer);
-/* Run on a thread for operations that wait for something: CAIRN_EOVERLOADED. */
-int cairn_router_on_control(struct cairn_router *router, void (*run)(void *arg), void *arg);
+/* Run on a thread for such operations: CAIRN_EOVERLOADED. These threads call no other process for
+ * data, and nothing else runs on them, so that processes whose workers all wait for one another
+ * still answer one another. */
+int cairn_router_on_place(struct cairn_router *router, enum cairn_serve_place place,
+                          void (*run)(void *arg), void *arg);
 
 #endif

@@ -23,9 +23,11 @@ enum cairn_serve_place cairn_router_serve_place(enum cairn_shard_op op,
     }
 }
 
-int cairn_router_on_control(struct cairn_router *router, void (*run)(void *arg), void *arg)
+int cairn_router_on_place(struct cairn_router *router, enum cairn_serve_place place,
+                          void (*run)(void *arg), void *arg)
 {
-    return cairn_pool_submit(router->controls, run, arg);
+    return cairn_pool_submit(place == CAIRN_SERVE_CONTROL ? router->controls : router->servers, run,
+                             arg);
 }
 
 static struct cairn_str map_text(const struct cairn_map *map, struct cairn_arena *arena)
