@@ -166,7 +166,6 @@ static void rows_come_back_in_the_order_asked(void **state)
 {
     struct fixture *f = *state;
     struct cairn_write_result results[100];
-    struct cairn_error err = {0};
     fill(f, results);
     uint64_t offsets[3] = {0};
     for (int i = 0; i < 100; i++) {
@@ -196,7 +195,6 @@ static void a_route_keeps_records_together(void **state)
     struct fixture *f = *state;
     struct cairn_write_result results[20];
     struct cairn_router_item items[20];
-    struct cairn_error err = {0};
     char key[8];
     for (int i = 0; i < 20; i++) {
         snprintf(key, sizeof key, "r%d", i);
