@@ -58,10 +58,10 @@ static void count_call(struct router_remote *remote, bool ok)
                                cairn_time_monotonic_us() - remote->started_us);
 }
 
-/* Whether the status comes from a shard, not from a key that was refused or another server. */
+/* Whether the key was refused, before a shard was asked. */
 static bool is_refused(int status)
 {
-    return status == 401 || status == 403 || status == 404;
+    return status == 401 || status == 403;
 }
 
 static void on_done(struct cairn_call *call)
@@ -70,10 +70,13 @@ static void on_done(struct cairn_call *call)
     bool ok = call->error.code == 0 && !is_refused(call->status);
     char why[256];
     if (remote->member != NULL && ok) {
-        router_member_note(remote->member, NULL);
+        if (call->status != 404) /* a shard's, or another server's: the body tells */
+            router_member_note(remote->member, NULL);
     } else if (remote->member != NULL && call->error.code == 0) {
-        (void)snprintf(why, sizeof why, "it refuses calls with HTTP status %d%s", call->status,
-                       call->status == 404 ? "" : "; --cluster-key-file must be the same for all");
+        (void)snprintf(why, sizeof why,
+                       "it refuses calls with HTTP status %d; --cluster-key-file must be the same "
+                       "for all",
+                       call->status);
         router_member_note(remote->member, why);
     } else if (remote->member != NULL &&
                (call->error.code == CAIRN_EUNAVAILABLE ||
@@ -190,8 +193,13 @@ int router_remote_take(struct router_remote *remote, struct cairn_arena *arena,
     struct cairn_error err = {0};
     if (is_refused(call->status) || cairn_shard_answer_decode(body, arena, answer, &err) != 0) {
         *answer = (struct cairn_shard_answer){.shard = remote->shard};
-        return answer->error.code = fail_undecoded(remote, &err, &answer->error);
+        answer->error.code = fail_undecoded(remote, &err, &answer->error);
+        if (remote->member != NULL && call->status == 404)
+            router_member_note(remote->member, "it is no Cairn shard (HTTP status 404)");
+        return answer->error.code;
     }
+    if (remote->member != NULL && call->status == 404)
+        router_member_note(remote->member, NULL);
     remote->understood = true;
     learn_from(remote, answer);
     return answer->error.code;
