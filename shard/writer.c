@@ -24,6 +24,7 @@
 #include <time.h>
 
 #include "base/diag.h"
+#include "base/failpoint.h"
 #include "base/hash.h"
 #include "base/time.h"
 
@@ -368,6 +369,8 @@ static int group_commit(struct cairn_shard *shard, struct shard_group *group,
     int code = check_space(shard, err);
     if (code != 0)
         return code;
+    if (group->has_map)
+        cairn_failpoint("shard.before_map");
     int64_t ingest_time_us = shard->io->now_us(shard->io->context);
     if (ingest_time_us < shard->ingest_floor_us)
         ingest_time_us = shard->ingest_floor_us;
@@ -378,6 +381,8 @@ static int group_commit(struct cairn_shard *shard, struct shard_group *group,
         shard_refuse_writes(shard, code, "%s; restart to recover", err->message);
     if (code != 0)
         return code;
+    if (group->has_map)
+        cairn_failpoint("shard.after_map");
     for (uint32_t i = 0; i < group->entries_count; i++)
         group->records[i] = (struct cairn_log_record){.offset = offset + i,
                                                       .ingest_time_us = ingest_time_us,
