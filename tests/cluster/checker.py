@@ -7,8 +7,8 @@ every answer is right (Herlihy, Wing, TOPLAS 1990). Keys are independent of each
 just-in-time linearization (Lowe, Testing for linearizability, 2017): operations are gone through in the order of time
 with the set of all states that the register may be in, and a response keeps those in which the operation has happened.
 
-What is seen by way of the row store and of the index are two views of one register. Each must be linearizable with
-all writes, but a write that nobody has acknowledged yet may be in one and not in the other.
+What is seen of rows, of their vectors and of the index are views of one register. Each must be linearizable with all
+writes, but a write that nobody has acknowledged yet may be in one and not in another.
 
 Times are of one monotonic clock.
 """
@@ -19,7 +19,7 @@ REFUSED = "refused"  # certainly without effect
 UNKNOWN = "unknown"  # no answer, or one that says nothing of the effect
 ABSENT = None        # the value of a key that is not there
 ANY = object()       # a put without a precondition
-ROWS, INDEX = "rows", "index"
+ROWS, VECTORS, INDEX = "rows", "vectors", "index"
 CONFIGURATIONS_MAX = 200000
 
 
@@ -189,7 +189,7 @@ def by_key(ops):
 def check_registers(ops):
     problems = []
     for key, of_key in by_key(ops).items():
-        for view in (ROWS, INDEX):
+        for view in (ROWS, VECTORS, INDEX):
             seen = [op for op in of_key if is_write(op) or op.view == view]
             wrong = check_register(seen)
             if wrong is not None:

@@ -9,7 +9,7 @@ import random
 import threading
 import time
 
-from checker import ABSENT, ANY, INDEX, OK, REFUSED, ROWS, UNKNOWN, Count, Failure, Op, Problem
+from checker import ABSENT, ANY, INDEX, OK, REFUSED, ROWS, UNKNOWN, VECTORS, Count, Failure, Op, Problem
 from cluster_harness import Client
 
 SCHEMA = {"features": {"n": {"type": "int64"}},
@@ -57,6 +57,7 @@ class Worker(threading.Thread):
         self.known = {}         # key -> (value, offset) as last seen or written
         self.position = None    # header of the last acknowledged write
         self.write_ns = 0       # the longest write
+        self.torn = 0           # rows whose vector was of another write than their features
         self.crashed = None
 
     def run(self):
@@ -205,11 +206,16 @@ class Worker(threading.Thread):
         key = result["key"]
         if not result["found"]:
             self.see(key, ABSENT, invoke, response, note="get")
+            self.see(key, ABSENT, invoke, response, VECTORS, note="get")
             self.known[key] = (ABSENT, 0)
             return
         value, meta, vector = result["features"].get("n"), result["meta"]["n"], result["vectors"].get("v")
-        if vector != vector_of(value or 0):
-            self.problems.append(Problem("a torn row: n is %s, v is %s" % (value, vector), key))
+        if vector is not None and vector[1:] != vector_of(0)[1:]:
+            self.problems.append(Problem("a torn vector: n is %s, v is %s" % (value, vector), key))
+        of_vector = ABSENT if vector is None else int(vector[0])
+        if of_vector != value:
+            self.torn += 1
+        self.see(key, of_vector, invoke, response, VECTORS, note="vector of a get")
         self.see(key, value, invoke, response, position="%s:%d" % (meta["shard"], meta["offset"]), note="get")
         self.known[key] = (value, meta["offset"])
 

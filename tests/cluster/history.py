@@ -354,10 +354,11 @@ class Totals:
     def __init__(self):
         self.passed = self.failed = self.ops = 0
         self.write_ns = 0  # the longest write of runs in which nothing was killed or stopped
-        self.calm = 0
+        self.calm = self.torn = 0
 
     def add(self, run, ops):
         self.ops += ops
+        self.torn += sum(worker.torn for worker in run.workers)
         if run.problems:
             self.failed += 1
         else:
@@ -367,8 +368,8 @@ class Totals:
             self.write_ns = max([self.write_ns] + [worker.write_ns for worker in run.workers])
 
     def __str__(self):
-        return "%d operations; %d runs without trouble, longest write in them %.0f ms" % (
-            self.ops, self.calm, self.write_ns / 1e6)
+        return "%d operations, %d rows with the vector of another write; %d runs without trouble, longest write in " \
+               "them %.0f ms" % (self.ops, self.torn, self.calm, self.write_ns / 1e6)
 
 
 def one_run(seed, life, totals):
