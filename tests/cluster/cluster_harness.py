@@ -222,6 +222,26 @@ class Cluster:
         answer = self.ask("GET", "/v1/cluster/rebalance", of=of)
         return answer and answer["job"]
 
+    def home(self, of="r1"):
+        """The shard whose process carries plans out, and None when `of` does not say."""
+        homes = [shard["id"] for shard in (self.status(of) or {"shards": []})["shards"] if shard["home"]]
+        return homes[0] if homes else None
+
+    def is_planning(self, of="r1"):
+        """Whether there is a plan that has not ended; None: not known."""
+        answer = self.ask("GET", "/v1/cluster/rebalance", of=of)
+        if answer is None:
+            return None
+        return answer["job"] is not None and answer["job"]["state"] not in ("succeeded", "cancelled")
+
+    def shard(self, name):
+        """What the process that has the shard says of it now; others may say what it said a moment ago."""
+        of = name if name in self.processes else "all"
+        for shard in (self.status(of) or {"shards": []})["shards"]:
+            if shard["id"] == name:
+                return shard
+        return None
+
     def stop(self):
         self.client.close()
         codes = {}

@@ -58,13 +58,13 @@ class Life:
 
     def members(self):
         status = wait_for(self.cluster.status, SETTLE_DEADLINE_S, "an answer of r1 about the cluster")
-        return [shard["id"] for shard in status["shards"]]
+        return [shard["id"] for shard in status["shards"] if shard["weight"] > 0]
 
     def weights(self):
         return {shard["id"]: shard["weight"] for shard in self.cluster.status()["shards"]}
 
     def home(self):
-        return self.cluster.of_shard(self.cluster.status()["home"])
+        return self.cluster.of_shard(wait_for(self.cluster.home, SETTLE_DEADLINE_S, "r1 names the home"))
 
     def new_shard(self):
         """The name of a shard that is not in the map: one that was drained before, or a new one."""
@@ -267,9 +267,8 @@ class Run:
             nonlocal resumed
             if self.life.supervisor.is_away():
                 return False
-            status = self.cluster.status()
             state["job"] = self.cluster.job()
-            if status is None or status["plan"] is not None and status["plan"] != 0:
+            if self.cluster.is_planning() is not False:
                 if change.resume and not resumed and (state["job"] or {}).get("state") == "paused":
                     resumed = self.cluster.ask("POST", "/v1/cluster/rebalance:resume") is not None
                 return False
@@ -302,10 +301,11 @@ class Run:
         state = {}
 
         def is_clean():
-            status = self.cluster.status()
-            state["shards"] = [(s["id"], s.get("entities"), s.get("foreign")) for s in (status or {"shards": []})["shards"]]
-            return status is not None and all(foreign == 0 for _, _, foreign in state["shards"]) and \
-                sum(entities for _, entities, _ in state["shards"]) == live
+            reports = [self.cluster.shard(name) for name in names]
+            state["shards"] = [report and (report["id"], report["entities"], report["foreign"]) for report in reports]
+            return None not in reports and all(report["foreign"] == 0 for report in reports) and \
+                sum(report["entities"] for report in reports) == live
+        names = sorted(set(self.life.members()) | {name for name in self.cluster.processes if name[0] == "s"})
         try:
             wait_for(is_clean, SETTLE_DEADLINE_S, lambda: "no foreign rows, and %s entities in all: %s" % (
                 live, state["shards"]))

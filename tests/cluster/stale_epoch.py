@@ -80,8 +80,7 @@ class Scenario:
     def wait_done(self, of="r1", every=True):
         """The plan is done; with `every`, all processes know it."""
         def is_done():
-            status = self.cluster.status(of)
-            if not status or status["plan"]:
+            if self.cluster.is_planning(of) is not False:
                 return False
             return not every or len(set(self.cluster.epochs().values())) == 1
         wait_for(is_done, DEADLINE_S, lambda: "the plan is done: %s, epochs %s" % (self.cluster.job(of),
@@ -96,7 +95,7 @@ class Scenario:
         return process
 
     def home(self):
-        return self.cluster.status()["home"]
+        return wait_for(self.cluster.home, DEADLINE_S, "r1 names the home")
 
     def landed(self, port, key):
         """Write through one process. The shard that acknowledged, or None."""
@@ -253,8 +252,7 @@ def old_owner_sleeps_with_writes_in_its_queue(s):
         time.sleep(0.25)
         process.send(signal.SIGCONT)
         time.sleep(0.03)
-        status = s.cluster.status()
-        if status and not status["plan"]:
+        if s.cluster.is_planning() is False:
             break
     s.wait_done()
     s.stop_workers()
