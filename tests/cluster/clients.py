@@ -44,7 +44,7 @@ class Subject:
         self.values = values    # next() of it gives a number never given before
         self.padding = padding  # bytes that make records larger
         self.stop = threading.Event()
-        self.may_have_moved = threading.Event()  # set before the first change of the cluster
+        self.moves_began = math.inf  # set before the first change of the cluster
 
 
 class Worker(threading.Thread):
@@ -123,7 +123,6 @@ class Worker(threading.Thread):
                 entity["if_offset"] = offset
             entities.append(entity)
         mode = self.random.choice(["", "?mode=replace"])
-        moved = self.subject.may_have_moved.is_set()
         answer, invoke, response = self.call(port, "write of " + ",".join(keys), "POST",
                                              self.subject.path + "/entities" + mode, {"entities": entities})
         ops = [Op("put", entity["key"], entity["features"]["n"], invoke, response, UNKNOWN, self.number, expect)
@@ -136,7 +135,7 @@ class Worker(threading.Thread):
             self.position = answer.headers.get("Cairn-Position")
             self.acknowledge(ops, answer.json["results"])
         elif answer.status == 409:
-            self.refuse(ops, answer, offset, moved or self.subject.may_have_moved.is_set())
+            self.refuse(ops, answer, offset, response > self.subject.moves_began)
         for op in ops:
             op.note = "%s status %d" % (op.note, answer.status)
 

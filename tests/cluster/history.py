@@ -246,7 +246,7 @@ class Run:
 
     def make(self, change, trouble):
         self.life.supervisor.down_s, self.life.supervisor.stopped_s = trouble.down_s, trouble.stopped_s
-        self.subject.may_have_moved.set()
+        self.subject.moves_began = min(self.subject.moves_began, now())
         thread = threading.Thread(target=trouble.happen, args=(self.life.supervisor,), daemon=True)
         thread.start()
         answer = self.call(*change.request)
@@ -326,7 +326,7 @@ class Run:
         while self.life.supervisor.crashes:
             self.problems.append(Problem(self.life.supervisor.crashes.pop()))
         self.problems += checker.check_failures(failures, self.life.supervisor.outages())
-        self.problems += checker.check_positions(ops)
+        self.problems += checker.check_positions(ops, self.subject.moves_began)
         self.problems += checker.check_counts(ops, [count for worker in self.workers for count in worker.counts])
         try:
             self.problems += checker.check_registers(ops)

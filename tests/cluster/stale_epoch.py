@@ -36,7 +36,7 @@ class Scenario:
         self.keys = ["k%02d" % i for i in range(KEYS)]
         self.subject = Subject("stale", self.keys, {}, [router.port for router in self.cluster.routers],
                                itertools.count(1))
-        self.subject.may_have_moved.set()
+        self.subject.moves_began = now()
         self.workers = []
         self.problems = []
         if self.cluster.ask("PUT", self.subject.path, SCHEMA) is None:
@@ -138,7 +138,7 @@ class Scenario:
         last.client.close()
         ops = [op for worker in self.workers for op in worker.ops]
         self.problems += [problem for worker in self.workers for problem in worker.problems]
-        self.problems += checker.check_positions(ops) + checker.check_registers(ops)
+        self.problems += checker.check_positions(ops, self.subject.moves_began) + checker.check_registers(ops)
         self.problems += checker.check_counts(ops, [count for worker in self.workers for count in worker.counts])
         acknowledged = sum(op.kind == "put" and op.outcome == checker.OK for op in ops)
         if acknowledged < KEYS:

@@ -289,6 +289,7 @@ class Others(unittest.TestCase):
         good = [put(1, 0, 1, position="s0:5"), read(1, 2, 3, position="s0:5"), put(2, 4, 5, position="s1:5")]
         self.assertEqual(check_positions(good), [])
         self.assertIn("doubled", str(check_positions(good + [read(1, 6, 7, position="s1:9")])[0]))
+        self.assertEqual(check_positions(good + [read(1, 6, 7, position="s1:9")], moved=6), [])
         self.assertIn("too", str(check_positions(good + [put(3, 6, 7, position="s1:5")])[0]))
 
     def counts(self, low, high, *ops):
