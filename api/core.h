@@ -198,6 +198,9 @@ struct cairn_exchange_core {
     char request_id[CAIRN_HTTP_REQUEST_ID_BYTES_MAX];
     unsigned request_id_len;
     uint64_t begin_us;
+    unsigned reruns;           /* times that the handler was run again */
+    bool wants_news, had_news; /* of collections, before it runs again */
+    bool streams;              /* the body is given to the route in blocks */
     struct cairn_buf body_buf;
     struct cairn_position *min_position; /* in the arena; NULL: none asked for */
     h2o_timeout_entry_t position_timer;  /* linked while it is waited for; the exchange is busy */
@@ -260,6 +263,9 @@ void cairn_stream_start(struct cairn_exchange *exchange);
 void cairn_stream_client_gone(struct cairn_stream *stream);
 /* Whether blocks are with the handler: the client may be waiting for us. */
 bool cairn_stream_is_working(const struct cairn_stream *stream);
+
+/* again.c: false: answer with the error. */
+bool cairn_exchange_try_again(struct cairn_exchange *exchange, const struct cairn_error *err);
 
 /* problem.c */
 const char *cairn_http_reason(int status);

@@ -209,6 +209,8 @@ void cairn_exchange_reply(struct cairn_exchange *exchange)
 void cairn_exchange_fail(struct cairn_exchange *exchange, const struct cairn_error *err)
 {
     struct cairn_json_writer writer;
+    if (cairn_exchange_try_again(exchange, err))
+        return;
     cairn_buf_clear(&exchange->out);
     cairn_json_writer_init(&writer, &exchange->out);
     cairn_problem_write(&writer, err);
@@ -223,6 +225,7 @@ static void on_resume_message(struct cairn_message *message)
     struct cairn_exchange_core *core =
         H2O_STRUCT_FROM_MEMBER(struct cairn_exchange_core, message, message);
     core->exchange->scratch = core->loop->scratch;
+    core->exchange->may_block = false;
     core->then(core->exchange);
 }
 
@@ -241,6 +244,7 @@ static void run_on_worker(void *arg)
     struct cairn_server *server = exchange->core->loop->server;
     struct cairn_scratch scratch = cairn_server_take_scratch(server);
     exchange->scratch = scratch;
+    exchange->may_block = true;
     if (cairn_time_monotonic_us() > exchange->deadline_us) {
         struct cairn_error err;
         cairn_fail(&err, CAIRN_ETIMEOUT, "the time allowed was spent waiting for a worker");

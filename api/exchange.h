@@ -54,6 +54,9 @@ struct cairn_exchange {
     uint64_t deadline_us; /* monotonic: Cairn-Timeout or the default */
     struct cairn_router *router;
     struct cairn_metrics *metrics;
+    bool may_block; /* the handler runs on a worker */
+    bool waits;     /* it does so because keys were changing hands */
+    bool acted;     /* set by the handler when it has begun to write: it is not run again */
 
     struct cairn_arena arena;
     struct cairn_scratch scratch; /* of the thread that runs the handler now */
@@ -88,7 +91,8 @@ int cairn_exchange_json(struct cairn_exchange *exchange, struct cairn_json *root
 
 /* Finish. From the thread that runs the handler; the exchange is not the handler's any more. */
 void cairn_exchange_reply(struct cairn_exchange *exchange);
-/* Answer with problem+json (adds Retry-After for 429). */
+/* Answer with problem+json (adds Retry-After for 429), unless the reason may pass: then the handler
+ * is run once more, on a worker, and must have released what it holds. */
 void cairn_exchange_fail(struct cairn_exchange *exchange, const struct cairn_error *err);
 /* Write the problem object itself, for NDJSON error lines ({"key"?, "error": {...}}). */
 void cairn_problem_write(struct cairn_json_writer *writer, const struct cairn_error *err);
@@ -125,7 +129,11 @@ struct cairn_block {
 void cairn_block_done(struct cairn_block *block);
 
 enum cairn_role { CAIRN_ROLE_NONE, CAIRN_ROLE_READ, CAIRN_ROLE_WRITE, CAIRN_ROLE_ADMIN };
-enum cairn_place { CAIRN_ON_LOOP, CAIRN_ON_WORKER };
+enum cairn_place {
+    CAIRN_ON_LOOP,      /* with a large body on a worker */
+    CAIRN_ON_LOOP_ONLY, /* the handler sees to it that the loop is not kept */
+    CAIRN_ON_WORKER,
+};
 
 struct cairn_route {
     const char *method;

@@ -313,3 +313,13 @@ int cairn_vector_read(struct cairn_json json, struct cairn_arena *arena, const f
     *dim = (uint32_t)count;
     return 0;
 }
+
+struct cairn_str cairn_json_text(struct cairn_json json, struct cairn_arena *arena)
+{
+    struct cairn_buf text = {0};
+    cairn_json_minify(json, &text);
+    struct cairn_str copy =
+        cairn_arena_dup(arena, (struct cairn_str){text.data, (uint32_t)text.len});
+    cairn_buf_release(&text);
+    return copy;
+}

@@ -82,4 +82,7 @@ int cairn_value_read(struct cairn_json json, uint8_t declared, struct cairn_aren
 /* Bytes as base64, timestamps as RFC 3339, json as itself. */
 void cairn_value_write(const struct cairn_value *value, struct cairn_json_writer *writer);
 
+/* The text of a value, for shards in other processes; in the arena. */
+struct cairn_str cairn_json_text(struct cairn_json json, struct cairn_arena *arena);
+
 #endif

@@ -61,6 +61,18 @@ void cairn_handle_entities_count(struct cairn_exchange *exchange);
 void cairn_handle_search(struct cairn_exchange *exchange);
 /* handlers_cluster.c */
 void cairn_handle_cluster(struct cairn_exchange *exchange);
+/* handlers_jobs.c */
+void cairn_handle_shard_add(struct cairn_exchange *exchange);
+void cairn_handle_shard_remove(struct cairn_exchange *exchange);
+void cairn_handle_shards_set(struct cairn_exchange *exchange);
+void cairn_handle_rebalance_get(struct cairn_exchange *exchange);
+void cairn_handle_rebalance_abort(struct cairn_exchange *exchange);
+void cairn_handle_rebalance_resume(struct cairn_exchange *exchange);
+void cairn_handle_jobs_list(struct cairn_exchange *exchange);
+void cairn_handle_job_get(struct cairn_exchange *exchange);
+void cairn_handle_job_cancel(struct cairn_exchange *exchange);
+/* handlers_shard.c */
+void cairn_handle_shard_call(struct cairn_exchange *exchange);
 /* handlers_service.c */
 void cairn_handle_healthz(struct cairn_exchange *exchange);
 void cairn_handle_readyz(struct cairn_exchange *exchange);

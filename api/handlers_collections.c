@@ -2,6 +2,8 @@
 #include "api/fields.h"
 #include "api/handlers.h"
 
+#define LIST_AGE_US 1000u /* of the list of collections */
+
 static void write_time(const char *name, int64_t time_us, struct cairn_json_writer *writer)
 {
     cairn_json_key(writer, name);
@@ -106,12 +108,7 @@ static void add_schema(void *arg, const struct cairn_schema *schema)
 static void touch_all_shards(struct cairn_exchange *exchange)
 {
     exchange->has_contract = true;
-    exchange->contract.position.epoch = cairn_router_epoch(exchange->router);
-    struct cairn_shard_info info;
-    for (uint32_t i = 0; i < cairn_router_shards_count(exchange->router); i++) {
-        cairn_router_shard_info(exchange->router, i, &info);
-        cairn_position_touch(&exchange->contract.position, info.stats.id, info.stats.applied);
-    }
+    cairn_router_touch_all(exchange->router, &exchange->contract);
 }
 
 void cairn_handle_collections_list(struct cairn_exchange *exchange)
@@ -122,6 +119,8 @@ void cairn_handle_collections_list(struct cairn_exchange *exchange)
         cairn_exchange_fail(exchange, &err);
         return;
     }
+    (void)cairn_router_schema_refresh(exchange->router, cairn_time_monotonic_us() - LIST_AGE_US,
+                                      exchange->deadline_us);
     touch_all_shards(exchange);
     /* References are taken first: describing a collection takes locks of its own. */
     struct schema_list list = {

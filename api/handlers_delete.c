@@ -45,16 +45,28 @@ static int find_routes(struct cairn_exchange *exchange, const struct cairn_schem
                        const struct cairn_str *keys, uint32_t count, struct cairn_str **out,
                        struct cairn_error *err)
 {
-    struct cairn_collection_counts counts;
     struct cairn_contract contract = {0};
     *out = NULL;
-    cairn_router_collection_counts(exchange->router, schema, &counts);
-    if (counts.routed == 0)
+    /* Shards elsewhere may have their first routes since they last reported. */
+    bool remote = cairn_router_may_block(exchange->router);
+    if (!remote && !cairn_router_has_routes(exchange->router, schema))
         return 0;
     *out = cairn_arena_alloc(&exchange->arena, count * sizeof **out);
     struct route_reading reading = {&exchange->arena, *out};
-    return cairn_router_get(exchange->router, schema, keys, count, read_route, &reading, &contract,
-                            err);
+    struct cairn_router_fetch fetch = {.schema = schema,
+                                       .keys = keys,
+                                       .count = count,
+                                       .arena = &exchange->arena,
+                                       .deadline_us = exchange->deadline_us};
+    if (exchange->may_block)
+        return cairn_router_get_wait(exchange->router, &fetch, read_route, &reading, &contract,
+                                     err);
+    if (remote)
+        return cairn_fail(err, CAIRN_ENOTOWNER, "the entities' routes must be asked for");
+    (void)cairn_router_fetch(exchange->router, &fetch);
+    int code = cairn_router_get(exchange->router, &fetch, read_route, &reading, &contract, err);
+    cairn_router_fetch_end(&fetch);
+    return code;
 }
 
 static void delete_finish(struct cairn_exchange *exchange)
@@ -104,11 +116,13 @@ static int submit_keys(struct cairn_exchange *exchange, const struct cairn_schem
     delete->write = (struct cairn_router_write){.schema = schema,
                                                 .items = delete->set.items,
                                                 .count = count,
+                                                .deadline_us = exchange->deadline_us,
                                                 .arena = &exchange->arena,
                                                 .results = delete->set.results,
                                                 .done = delete_done,
                                                 .context = exchange};
     exchange->handler_state = delete;
+    exchange->acted = true;
     cairn_router_submit(exchange->router, &delete->write);
     return 0;
 }
@@ -150,6 +164,8 @@ static int delete_chunk_write(struct cairn_exchange *exchange, const struct cair
     write->items = set.items;
     write->count = set.count;
     write->arena = &chunk->arena;
+    write->deadline_us = exchange->deadline_us;
+    exchange->acted = true;
     write->results = set.results;
     int code = cairn_router_write_wait(exchange->router, write);
     merge_position(&exchange->contract, &write->contract);
@@ -165,29 +181,28 @@ static int delete_chunk_write(struct cairn_exchange *exchange, const struct cair
 /* On a worker. Writes the results into the array that is open; *more says whether
  * CAIRN_DELETE_MATCHES_MAX stopped it. */
 static int delete_matches(struct cairn_exchange *exchange, const struct cairn_schema *schema,
-                          const struct cairn_filter *filter, struct cairn_json_writer *writer,
+                          struct cairn_router_scan *scan, struct cairn_json_writer *writer,
                           bool *more, struct cairn_error *err)
 {
     struct delete_chunk *chunk = cairn_calloc(1, sizeof *chunk);
     char last_key[CAIRN_KEY_BYTES_MAX];
-    struct cairn_str after = {last_key, 0};
     uint32_t deleted = 0;
     int code = 0;
     *more = true;
     while (code == 0 && *more && deleted < CAIRN_DELETE_MATCHES_MAX) {
-        uint32_t limit = CAIRN_DELETE_MATCHES_MAX - deleted;
+        uint32_t left = CAIRN_DELETE_MATCHES_MAX - deleted;
+        scan->limit = left < CHUNK_KEYS ? left : CHUNK_KEYS;
         cairn_arena_reset(&chunk->arena);
         chunk->count = 0;
         if (cairn_time_monotonic_us() > exchange->deadline_us)
             code = cairn_fail(err, CAIRN_ETIMEOUT, "out of time");
         else
-            code = cairn_router_scroll(exchange->router, schema, filter, after,
-                                       limit < CHUNK_KEYS ? limit : CHUNK_KEYS, collect_match,
-                                       chunk, more, &exchange->contract, err);
+            code = cairn_router_scroll(exchange->router, schema, scan, collect_match, chunk, more,
+                                       &exchange->contract, err);
         if (code != 0 || chunk->count == 0)
             break;
-        after.len = chunk->keys[chunk->count - 1].len;
-        memcpy(last_key, chunk->keys[chunk->count - 1].ptr, after.len);
+        scan->after_key = (struct cairn_str){last_key, chunk->keys[chunk->count - 1].len};
+        memcpy(last_key, chunk->keys[chunk->count - 1].ptr, scan->after_key.len);
         code = delete_chunk_write(exchange, schema, chunk, writer, err);
         if (code == 0)
             deleted += chunk->count;
@@ -203,17 +218,18 @@ static void delete_by_filter(struct cairn_exchange *exchange, const struct cairn
                              struct cairn_json json)
 {
     struct cairn_error err = {0};
-    const struct cairn_filter *filter;
+    struct cairn_router_scan scan = {.deadline_us = exchange->deadline_us};
     struct cairn_json_writer writer;
     bool more = false;
-    int code = cairn_filter_parse(json, schema, &exchange->arena, &filter, &err);
+    int code = cairn_filter_parse(json, schema, &exchange->arena, &scan.filter, &err);
     if (code == 0) {
+        scan.filter_json = cairn_json_text(json, &exchange->arena);
         exchange->has_contract = true;
         cairn_json_writer_init(&writer, &exchange->out);
         cairn_json_begin_object(&writer);
         cairn_json_key(&writer, "results");
         cairn_json_begin_array(&writer);
-        code = delete_matches(exchange, schema, filter, &writer, &more, &err);
+        code = delete_matches(exchange, schema, &scan, &writer, &more, &err);
     }
     if (code != 0) {
         cairn_handler_fail(exchange, &err);

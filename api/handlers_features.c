@@ -1,6 +1,7 @@
 /* POST /v1/features:get: features of several collections in one round trip. */
 #include "api/fields.h"
 #include "api/handlers.h"
+#include "api/reading.h"
 #include "api/row_json.h"
 
 struct lookup {
@@ -8,6 +9,13 @@ struct lookup {
     struct cairn_str *keys;
     uint32_t keys_count;
     struct cairn_row_writing writing;
+};
+
+struct features {
+    struct cairn_reading reading;
+    struct lookup *lookups;
+    struct cairn_router_fetch *fetches; /* of each */
+    uint32_t count;
 };
 
 static int read_lookup(struct cairn_exchange *exchange, struct cairn_json json,
@@ -40,6 +48,8 @@ static int read_lookup(struct cairn_exchange *exchange, struct cairn_json json,
     if (projection.features == NULL)
         projection.all_features = true;
     projection.meta = meta;
+    if (cairn_reading_keeps(exchange))
+        cairn_projection_keep(&projection, &exchange->arena);
     return cairn_row_plan_init(&lookup->writing.plan, exchange->router, lookup->schema, &projection,
                                &exchange->arena, err);
 }
@@ -86,41 +96,71 @@ static int read_lookups(struct cairn_exchange *exchange, struct lookup **lookups
     return keys_total_check(*lookups, *count, err);
 }
 
-static int write_lookup(struct cairn_exchange *exchange, struct lookup *lookup,
+static int write_lookup(struct cairn_exchange *exchange, struct features *features, uint32_t at,
                         struct cairn_json_writer *writer, struct cairn_error *err)
 {
-    lookup->writing.writer = writer;
-    lookup->writing.err = err;
+    struct cairn_row_writing *writing = &features->lookups[at].writing;
+    writing->writer = writer;
+    writing->err = err;
     cairn_json_begin_array(writer);
-    int code = cairn_router_get(exchange->router, lookup->schema, lookup->keys, lookup->keys_count,
-                                cairn_row_visit_found, &lookup->writing, &exchange->contract, err);
+    int code = cairn_router_get(exchange->router, &features->fetches[at], cairn_row_visit_found,
+                                writing, &exchange->contract, err);
     cairn_json_end_array(writer);
-    return code != 0 ? code : lookup->writing.code;
+    return code != 0 ? code : writing->code;
+}
+
+static int answer_features(struct cairn_exchange *exchange, struct cairn_error *err)
+{
+    struct features *features = exchange->handler_state;
+    struct cairn_json_writer writer;
+    int code = 0;
+    cairn_json_writer_init(&writer, &exchange->out);
+    cairn_json_begin_object(&writer);
+    cairn_json_key(&writer, "results");
+    cairn_json_begin_array(&writer);
+    for (uint32_t i = 0; code == 0 && i < features->count; i++)
+        code = write_lookup(exchange, features, i, &writer, err);
+    if (code != 0)
+        return code;
+    cairn_json_end_array(&writer);
+    cairn_exchange_end_object(exchange, &writer);
+    return 0;
+}
+
+static void release_schemas(const struct features *features)
+{
+    for (uint32_t i = 0; i < features->count; i++)
+        cairn_schema_unref(features->lookups[i].schema);
+}
+
+static void features_end(struct cairn_exchange *exchange)
+{
+    release_schemas(exchange->handler_state);
 }
 
 static void features_run(struct cairn_exchange *exchange)
 {
     struct cairn_error err = {0};
-    struct lookup *lookups = NULL;
-    uint32_t count = 0;
-    struct cairn_json_writer writer;
-    int code = read_lookups(exchange, &lookups, &count, &err);
-    exchange->has_contract = code == 0;
-    cairn_json_writer_init(&writer, &exchange->out);
-    cairn_json_begin_object(&writer);
-    cairn_json_key(&writer, "results");
-    cairn_json_begin_array(&writer);
-    for (uint32_t i = 0; code == 0 && i < count; i++)
-        code = write_lookup(exchange, &lookups[i], &writer, &err);
-    for (uint32_t i = 0; i < count; i++)
-        cairn_schema_unref(lookups[i].schema);
-    if (code != 0) {
+    struct features *features = cairn_arena_zalloc(&exchange->arena, sizeof *features);
+    if (read_lookups(exchange, &features->lookups, &features->count, &err) != 0) {
+        release_schemas(features);
         cairn_handler_fail(exchange, &err);
         return;
     }
-    cairn_json_end_array(&writer);
-    cairn_exchange_end_object(exchange, &writer);
-    cairn_exchange_reply(exchange);
+    features->fetches =
+        cairn_arena_zalloc(&exchange->arena, features->count * sizeof *features->fetches);
+    for (uint32_t i = 0; i < features->count; i++)
+        features->fetches[i] =
+            (struct cairn_router_fetch){.schema = features->lookups[i].schema,
+                                        .keys = features->lookups[i].keys,
+                                        .count = features->lookups[i].keys_count};
+    features->reading = (struct cairn_reading){.exchange = exchange,
+                                               .fetches = features->fetches,
+                                               .count = features->count,
+                                               .answer = answer_features,
+                                               .end = features_end};
+    exchange->has_contract = true;
+    cairn_reading_run(&features->reading);
 }
 
 void cairn_handle_features_get(struct cairn_exchange *exchange)

@@ -2,8 +2,38 @@
  * them. Small requests are answered on the loop, large ones on a worker. */
 #include "api/fields.h"
 #include "api/handlers.h"
+#include "api/reading.h"
 #include "api/row_json.h"
 #include "api/row_wire.h"
+
+struct get {
+    struct cairn_reading reading;
+    struct cairn_router_fetch fetch;
+    const struct cairn_schema *schema; /* a reference */
+    struct cairn_get_request request;
+    struct cairn_row_plan plan;
+};
+
+static void get_end(struct cairn_exchange *exchange)
+{
+    struct get *get = exchange->handler_state;
+    cairn_schema_unref(get->schema);
+}
+
+static void get_start(struct cairn_exchange *exchange, struct get *get,
+                      int (*answer)(struct cairn_exchange *exchange, struct cairn_error *err))
+{
+    get->fetch =
+        (struct cairn_router_fetch){.schema = get->schema,
+                                    .keys = get->request.keys,
+                                    .count = get->request.keys_count,
+                                    .vectors = get->request.projection.vectors,
+                                    .vectors_count = get->request.projection.vectors_count};
+    get->reading = (struct cairn_reading){
+        .exchange = exchange, .fetches = &get->fetch, .count = 1, .answer = answer, .end = get_end};
+    exchange->has_contract = true;
+    cairn_reading_run(&get->reading);
+}
 
 /* Rows of a binary answer. */
 struct binary_writing {
@@ -68,17 +98,16 @@ static int read_get(struct cairn_exchange *exchange, const struct cairn_schema *
     return read_get_json(exchange, schema, out, err);
 }
 
-static int answer_json(struct cairn_exchange *exchange, const struct cairn_get_request *get,
-                       const struct cairn_row_plan *plan, struct cairn_error *err)
+static int answer_json(struct cairn_exchange *exchange, struct get *get, struct cairn_error *err)
 {
     struct cairn_json_writer writer;
-    struct cairn_row_writing writing = {.plan = *plan, .writer = &writer, .err = err};
+    struct cairn_row_writing writing = {.plan = get->plan, .writer = &writer, .err = err};
     cairn_json_writer_init(&writer, &exchange->out);
     cairn_json_begin_object(&writer);
     cairn_json_key(&writer, "results");
     cairn_json_begin_array(&writer);
-    int code = cairn_router_get(exchange->router, plan->schema, get->keys, get->keys_count,
-                                cairn_row_visit_found, &writing, &exchange->contract, err);
+    int code = cairn_router_get(exchange->router, &get->fetch, cairn_row_visit_found, &writing,
+                                &exchange->contract, err);
     if (code != 0 || writing.code != 0)
         return err->code;
     cairn_json_end_array(&writer);
@@ -86,14 +115,14 @@ static int answer_json(struct cairn_exchange *exchange, const struct cairn_get_r
     return 0;
 }
 
-static int answer_flatbuffers(struct cairn_exchange *exchange, const struct cairn_get_request *get,
-                              const struct cairn_row_plan *plan, struct cairn_error *err)
+static int answer_flatbuffers(struct cairn_exchange *exchange, struct get *get,
+                              struct cairn_error *err)
 {
     struct binary_writing writing = {
-        .plan = plan, .encoder = exchange->scratch.encoder, .err = err};
-    cairn_wire_get_begin(writing.encoder, get->projection.meta);
-    int code = cairn_router_get(exchange->router, plan->schema, get->keys, get->keys_count, add_row,
-                                &writing, &exchange->contract, err);
+        .plan = &get->plan, .encoder = exchange->scratch.encoder, .err = err};
+    cairn_wire_get_begin(writing.encoder, get->request.projection.meta);
+    int code = cairn_router_get(exchange->router, &get->fetch, add_row, &writing,
+                                &exchange->contract, err);
     cairn_arena_release(&writing.arena);
     if (code != 0 || writing.code != 0)
         return err->code;
@@ -101,27 +130,31 @@ static int answer_flatbuffers(struct cairn_exchange *exchange, const struct cair
     return 0;
 }
 
+static int answer_get(struct cairn_exchange *exchange, struct cairn_error *err)
+{
+    struct get *get = exchange->handler_state;
+    return cairn_handler_wants_flatbuffers(exchange) ? answer_flatbuffers(exchange, get, err)
+                                                     : answer_json(exchange, get, err);
+}
+
 static void get_run(struct cairn_exchange *exchange)
 {
     struct cairn_error err = {0};
-    struct cairn_get_request get = {0};
-    struct cairn_row_plan plan;
-    const struct cairn_schema *schema = cairn_handler_schema(exchange, &err);
-    int code = schema == NULL ? err.code : read_get(exchange, schema, &get, &err);
+    struct get *get = cairn_arena_zalloc(&exchange->arena, sizeof *get);
+    get->schema = cairn_handler_schema(exchange, &err);
+    int code =
+        get->schema == NULL ? err.code : read_get(exchange, get->schema, &get->request, &err);
+    if (code == 0 && cairn_reading_keeps(exchange))
+        cairn_projection_keep(&get->request.projection, &exchange->arena);
     if (code == 0)
-        code = cairn_row_plan_init(&plan, exchange->router, schema, &get.projection,
-                                   &exchange->arena, &err);
+        code = cairn_row_plan_init(&get->plan, exchange->router, get->schema,
+                                   &get->request.projection, &exchange->arena, &err);
     if (code == 0) {
-        exchange->has_contract = true;
-        code = cairn_handler_wants_flatbuffers(exchange)
-                   ? answer_flatbuffers(exchange, &get, &plan, &err)
-                   : answer_json(exchange, &get, &plan, &err);
+        get_start(exchange, get, answer_get);
+        return;
     }
-    cairn_schema_unref(schema);
-    if (code != 0)
-        cairn_handler_fail(exchange, &err);
-    else
-        cairn_exchange_reply(exchange);
+    cairn_schema_unref(get->schema);
+    cairn_handler_fail(exchange, &err);
 }
 
 void cairn_handle_entities_get(struct cairn_exchange *exchange)
@@ -203,33 +236,41 @@ static void write_one(void *context, uint32_t at, const struct cairn_row_ref *ro
     writing->code = cairn_row_write(&writing->plan, row, writer, writing->err);
 }
 
+static int answer_one(struct cairn_exchange *exchange, struct cairn_error *err)
+{
+    struct get *get = exchange->handler_state;
+    struct cairn_json_writer writer;
+    struct cairn_row_writing writing = {.plan = get->plan, .writer = &writer, .err = err};
+    cairn_json_writer_init(&writer, &exchange->out);
+    cairn_json_begin_object(&writer);
+    int code = cairn_router_get(exchange->router, &get->fetch, write_one, &writing,
+                                &exchange->contract, err);
+    if (code != 0 || writing.code != 0)
+        return err->code;
+    cairn_exchange_end_object(exchange, &writer);
+    return 0;
+}
+
 void cairn_handle_entity_get(struct cairn_exchange *exchange)
 {
     struct cairn_error err = {0};
-    struct cairn_projection projection = {0};
-    struct cairn_row_writing writing = {.err = &err};
-    struct cairn_json_writer writer;
+    struct get *get = cairn_arena_zalloc(&exchange->arena, sizeof *get);
     struct cairn_str key = exchange->segments[4];
-    const struct cairn_schema *schema = cairn_handler_schema(exchange, &err);
-    int code = schema == NULL ? err.code : read_one_params(exchange, schema, &projection, &err);
+    get->request.keys = &exchange->segments[4];
+    get->request.keys_count = 1;
+    get->schema = cairn_handler_schema(exchange, &err);
+    int code = get->schema == NULL
+                   ? err.code
+                   : read_one_params(exchange, get->schema, &get->request.projection, &err);
     if (code == 0 && cairn_key_check(key, &err) != 0)
         code = cairn_error_prefix(&err, "key");
     if (code == 0)
-        code = cairn_row_plan_init(&writing.plan, exchange->router, schema, &projection,
-                                   &exchange->arena, &err);
+        code = cairn_row_plan_init(&get->plan, exchange->router, get->schema,
+                                   &get->request.projection, &exchange->arena, &err);
     if (code == 0) {
-        exchange->has_contract = true;
-        writing.writer = &writer;
-        cairn_json_writer_init(&writer, &exchange->out);
-        cairn_json_begin_object(&writer);
-        code = cairn_router_get(exchange->router, schema, &key, 1, write_one, &writing,
-                                &exchange->contract, &err);
-    }
-    cairn_schema_unref(schema);
-    if (code != 0 || writing.code != 0) {
-        cairn_handler_fail(exchange, &err);
+        get_start(exchange, get, answer_one);
         return;
     }
-    cairn_exchange_end_object(exchange, &writer);
-    cairn_exchange_reply(exchange);
+    cairn_schema_unref(get->schema);
+    cairn_handler_fail(exchange, &err);
 }

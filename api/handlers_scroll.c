@@ -17,10 +17,8 @@
 #define PAGE_BYTES        (32u << 20) /* a page that has grown to this ends before its limit */
 
 struct scroll {
-    const struct cairn_filter *filter;
+    struct cairn_router_scan scan;
     struct cairn_projection projection;
-    struct cairn_str after_key;
-    uint32_t limit;
 };
 
 static uint32_t cursor_crc(struct cairn_str collection, struct cairn_str key)
@@ -98,7 +96,7 @@ static void visit_page(void *context, uint32_t at, const struct cairn_row_ref *r
 }
 
 static int write_page(struct cairn_exchange *exchange, const struct cairn_schema *schema,
-                      const struct scroll *scroll, struct cairn_error *err)
+                      struct scroll *scroll, struct cairn_error *err)
 {
     struct cairn_json_writer writer;
     struct page_writing page = {.rows = {.writer = &writer, .err = err}};
@@ -106,14 +104,16 @@ static int write_page(struct cairn_exchange *exchange, const struct cairn_schema
     if (cairn_row_plan_init(&page.rows.plan, exchange->router, schema, &scroll->projection,
                             &exchange->arena, err) != 0)
         return err->code;
+    scroll->scan.vectors = scroll->projection.vectors;
+    scroll->scan.vectors_count = scroll->projection.vectors_count;
+    scroll->scan.deadline_us = exchange->deadline_us;
     exchange->has_contract = true;
     cairn_json_writer_init(&writer, &exchange->out);
     cairn_json_begin_object(&writer);
     cairn_json_key(&writer, "entities");
     cairn_json_begin_array(&writer);
-    int code =
-        cairn_router_scroll(exchange->router, schema, scroll->filter, scroll->after_key,
-                            scroll->limit, visit_page, &page, &more, &exchange->contract, err);
+    int code = cairn_router_scroll(exchange->router, schema, &scroll->scan, visit_page, &page,
+                                   &more, &exchange->contract, err);
     if (code != 0 || page.rows.code != 0)
         return err->code;
     cairn_json_end_array(&writer);
@@ -126,19 +126,29 @@ static int write_page(struct cairn_exchange *exchange, const struct cairn_schema
     return 0;
 }
 
+static int read_filter(struct cairn_exchange *exchange, struct cairn_json json,
+                       const struct cairn_schema *schema, struct cairn_router_scan *out,
+                       struct cairn_error *err)
+{
+    int code = cairn_filter_parse(json, schema, &exchange->arena, &out->filter, err);
+    if (code == 0 && cairn_router_may_block(exchange->router))
+        out->filter_json = cairn_json_text(json, &exchange->arena);
+    return code;
+}
+
 static int read_list(struct cairn_exchange *exchange, const struct cairn_schema *schema,
                      struct scroll *out, struct cairn_error *err)
 {
     static const char *const known[] = {"limit", "cursor", NULL};
     struct cairn_str cursor;
     if (cairn_exchange_check_params(exchange, known, err) != 0 ||
-        cairn_handler_u32_param(exchange, "limit", 1, CAIRN_SCROLL_LIMIT_MAX, &out->limit, err) !=
-            0)
+        cairn_handler_u32_param(exchange, "limit", 1, CAIRN_SCROLL_LIMIT_MAX, &out->scan.limit,
+                                err) != 0)
         return err->code;
     out->projection.all_features = true;
     if (!cairn_exchange_param(exchange, "cursor", &cursor) || cursor.len == 0)
         return 0;
-    return cursor_read(cursor, schema->name, &exchange->arena, &out->after_key, err);
+    return cursor_read(cursor, schema->name, &exchange->arena, &out->scan.after_key, err);
 }
 
 static int read_scroll(struct cairn_exchange *exchange, const struct cairn_schema *schema,
@@ -160,10 +170,11 @@ static int read_scroll(struct cairn_exchange *exchange, const struct cairn_schem
     if (out->projection.features == NULL)
         out->projection.all_features = true;
     if (cairn_field_given(values[FILTER]) &&
-        cairn_filter_parse(values[FILTER], schema, &exchange->arena, &out->filter, err) != 0)
+        read_filter(exchange, values[FILTER], schema, &out->scan, err) != 0)
         return err->code;
     if (cairn_field_given(values[LIMIT]) &&
-        cairn_u32_read(values[LIMIT], "limit", 1, CAIRN_SCROLL_LIMIT_MAX, &out->limit, err) != 0)
+        cairn_u32_read(values[LIMIT], "limit", 1, CAIRN_SCROLL_LIMIT_MAX, &out->scan.limit, err) !=
+            0)
         return err->code;
     if (!cairn_field_given(values[CURSOR]))
         return 0;
@@ -171,7 +182,7 @@ static int read_scroll(struct cairn_exchange *exchange, const struct cairn_schem
         return err->code;
     if (cursor.len == 0)
         return 0;
-    return cursor_read(cursor, schema->name, &exchange->arena, &out->after_key, err);
+    return cursor_read(cursor, schema->name, &exchange->arena, &out->scan.after_key, err);
 }
 
 static void scroll_run(struct cairn_exchange *exchange,
@@ -180,7 +191,7 @@ static void scroll_run(struct cairn_exchange *exchange,
                                    struct cairn_error *err))
 {
     struct cairn_error err = {0};
-    struct scroll scroll = {.limit = LIMIT_DEFAULT};
+    struct scroll scroll = {.scan = {.limit = LIMIT_DEFAULT}};
     const struct cairn_schema *schema = cairn_handler_schema(exchange, &err);
     int code = schema == NULL ? err.code : read(exchange, schema, &scroll, &err);
     if (code == 0)
@@ -204,11 +215,11 @@ void cairn_handle_entities_scroll(struct cairn_exchange *exchange)
 
 /* A request without a body counts everything. */
 static int read_count(struct cairn_exchange *exchange, const struct cairn_schema *schema,
-                      const struct cairn_filter **out, struct cairn_error *err)
+                      struct cairn_router_scan *out, struct cairn_error *err)
 {
     static const struct cairn_str names[] = {CAIRN_FIELD("filter")};
     struct cairn_json root, filter;
-    *out = NULL;
+    out->deadline_us = exchange->deadline_us;
     if (cairn_handler_no_params(exchange, err) != 0)
         return err->code;
     if (exchange->body.len == 0)
@@ -218,20 +229,20 @@ static int read_count(struct cairn_exchange *exchange, const struct cairn_schema
         return err->code;
     if (!cairn_field_given(filter))
         return 0;
-    return cairn_filter_parse(filter, schema, &exchange->arena, out, err);
+    return read_filter(exchange, filter, schema, out, err);
 }
 
 void cairn_handle_entities_count(struct cairn_exchange *exchange)
 {
     struct cairn_error err = {0};
-    const struct cairn_filter *filter;
+    struct cairn_router_scan scan = {.limit = 0};
     uint64_t count;
     const struct cairn_schema *schema = cairn_handler_schema(exchange, &err);
-    int code = schema == NULL ? err.code : read_count(exchange, schema, &filter, &err);
+    int code = schema == NULL ? err.code : read_count(exchange, schema, &scan, &err);
     exchange->has_contract = code == 0;
     if (code == 0)
         code =
-            cairn_router_count(exchange->router, schema, filter, &count, &exchange->contract, &err);
+            cairn_router_count(exchange->router, schema, &scan, &count, &exchange->contract, &err);
     cairn_schema_unref(schema);
     if (code != 0) {
         cairn_handler_fail(exchange, &err);

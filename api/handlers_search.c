@@ -107,7 +107,7 @@ static int read_projection(const struct cairn_json *values, const struct cairn_s
     return 0;
 }
 
-static int read_request(struct cairn_json json, const struct cairn_schema *schema,
+static int read_request(struct cairn_json json, const struct cairn_schema *schema, bool keep_texts,
                         struct cairn_arena *arena, struct cairn_search_request *out,
                         struct cairn_error *err)
 {
@@ -126,6 +126,8 @@ static int read_request(struct cairn_json json, const struct cairn_schema *schem
     if (cairn_field_given(values[FIELD_FILTER]) &&
         cairn_filter_parse(values[FIELD_FILTER], schema, arena, &out->filter, err) != 0)
         return err->code;
+    if (cairn_field_given(values[FIELD_FILTER]) && keep_texts)
+        out->filter_json = cairn_json_text(values[FIELD_FILTER], arena);
     if (cairn_field_given(values[FIELD_WITH_PROVENANCE]) &&
         cairn_bool_read(values[FIELD_WITH_PROVENANCE], "with_provenance", &out->with_provenance,
                         err) != 0)
@@ -155,8 +157,8 @@ static int read_batch(struct cairn_exchange *exchange, struct cairn_json searche
     search->requests = cairn_arena_alloc(&exchange->arena, count * sizeof *search->requests);
     while (cairn_json_element(&iter, &element)) {
         uint32_t at = search->count++;
-        if (read_request(element, search->schema, &exchange->arena, &search->requests[at], err) !=
-            0)
+        if (read_request(element, search->schema, cairn_router_may_block(exchange->router),
+                         &exchange->arena, &search->requests[at], err) != 0)
             return cairn_error_path(err, "searches[%u]", at);
     }
     return 0;
@@ -176,7 +178,8 @@ static int read_json(struct cairn_exchange *exchange, struct search *search,
     }
     search->count = 1;
     search->requests = cairn_arena_alloc(&exchange->arena, sizeof *search->requests);
-    return read_request(root, search->schema, &exchange->arena, search->requests, err);
+    return read_request(root, search->schema, cairn_router_may_block(exchange->router),
+                        &exchange->arena, search->requests, err);
 }
 
 static int read_search(struct cairn_exchange *exchange, struct search *search,
@@ -247,12 +250,6 @@ static void add_hit(void *context, uint32_t at, const struct cairn_row_ref *row)
     cairn_arena_reset(&writing->arena);
 }
 
-static bool needs_rows(const struct cairn_search_request *request)
-{
-    return request->projection.all_features || request->projection.features != NULL ||
-           request->projection.vectors_count > 0 || request->with_provenance;
-}
-
 /* Visit one query's hits, with their rows only where the answer shows any of them. */
 static int visit_hits(struct cairn_exchange *exchange, const struct search *search, uint32_t at,
                       cairn_row_visitor visit, struct hits_writing *writing,
@@ -278,9 +275,10 @@ static int write_hits(struct cairn_exchange *exchange, const struct search *sear
     int code = 0;
     cairn_json_key(writer, "hits");
     cairn_json_begin_array(writer);
-    if (needs_rows(&search->requests[at]))
+    if (cairn_search_wants_rows(&search->requests[at]))
         code = visit_hits(exchange, search, at, write_hit, &writing, err);
-    for (uint32_t i = 0; i < result->count && !needs_rows(&search->requests[at]); i++) {
+    for (uint32_t i = 0; i < result->count && !cairn_search_wants_rows(&search->requests[at]);
+         i++) {
         begin_hit(&result->hits[i], writer);
         cairn_json_end_object(writer);
     }
@@ -320,10 +318,11 @@ static int answer_flatbuffers(struct cairn_exchange *exchange, const struct sear
     for (uint32_t i = 0; i < search->count; i++) {
         const struct cairn_search_result *result = &search->results[i];
         struct hits_writing writing = {.encoder = encoder};
-        if (needs_rows(&search->requests[i]) &&
+        if (cairn_search_wants_rows(&search->requests[i]) &&
             visit_hits(exchange, search, i, add_hit, &writing, err) != 0)
             return err->code;
-        for (uint32_t h = 0; h < result->count && !needs_rows(&search->requests[i]); h++) {
+        for (uint32_t h = 0; h < result->count && !cairn_search_wants_rows(&search->requests[i]);
+             h++) {
             struct cairn_wire_entity hit = {
                 .key = result->hits[h].key, .found = true, .score = result->hits[h].score};
             cairn_wire_search_add_hit(encoder, &hit);
@@ -345,7 +344,8 @@ void cairn_handle_search(struct cairn_exchange *exchange)
         exchange->has_contract = true;
         exchange->contract.wants_indexes = exchange->wants_contract;
         code = cairn_router_search(exchange->router, search.schema, search.requests, search.count,
-                                   &exchange->arena, search.results, &exchange->contract, &err);
+                                   exchange->deadline_us, &exchange->arena, search.results,
+                                   &exchange->contract, &err);
     }
     if (code == 0)
         code = cairn_handler_wants_flatbuffers(exchange)

@@ -27,6 +27,11 @@ void cairn_handle_healthz(struct cairn_exchange *exchange)
     cairn_exchange_reply(exchange);
 }
 
+static void write_shard(void *context, uint32_t shard)
+{
+    cairn_shard_write(shard, context);
+}
+
 /* Ready means: reads are served. A shard that refuses writes is named, and does not take the
  * reads of the others away. */
 void cairn_handle_readyz(struct cairn_exchange *exchange)
@@ -40,18 +45,18 @@ void cairn_handle_readyz(struct cairn_exchange *exchange)
         cairn_exchange_fail(exchange, &err);
         return;
     }
+    struct cairn_error err;
+    if (cairn_router_ready(exchange->router, &err) != 0) {
+        cairn_exchange_fail(exchange, &err);
+        return;
+    }
     cairn_json_writer_init(&writer, &exchange->out);
     cairn_json_begin_object(&writer);
     cairn_json_key(&writer, "status");
     cairn_json_write_str(&writer, CAIRN_STR_LITERAL("ready"));
     cairn_json_key(&writer, "read_only");
     cairn_json_begin_array(&writer);
-    for (uint32_t i = 0; i < cairn_router_shards_count(exchange->router); i++) {
-        struct cairn_shard_info info;
-        cairn_router_shard_info(exchange->router, i, &info);
-        if (info.state != CAIRN_SHARD_SERVING)
-            cairn_shard_write(info.stats.id, &writer);
-    }
+    cairn_router_each_read_only(exchange->router, write_shard, &writer);
     cairn_json_end_array(&writer);
     cairn_exchange_end_object(exchange, &writer);
     cairn_exchange_reply(exchange);

@@ -284,6 +284,7 @@ void cairn_handle_upsert_stream_block(struct cairn_block *block)
         return;
     }
     cairn_write_set_init(&work->set, block->exchange->router, schema, &block->arena, lines);
+    work->set.may_block = true;
     read_lines(work, *(const enum cairn_entity_op *)block->exchange->handler_state);
     submit_lines(work);
 }

@@ -68,6 +68,7 @@ static int read_json(struct cairn_exchange *exchange, const struct cairn_schema 
         return err->code;
     cairn_write_set_init(&upsert->set, exchange->router, cairn_schema_ref(schema), &exchange->arena,
                          (uint32_t)count);
+    upsert->set.may_block = exchange->may_block;
     /* What is read of one entity lives until it is encoded. */
     struct cairn_arena reading = {0};
     int code = 0;
@@ -94,6 +95,7 @@ static int read_flatbuffers(struct cairn_exchange *exchange, const struct cairn_
         return err->code;
     cairn_write_set_init(&upsert->set, exchange->router, cairn_schema_ref(schema), &exchange->arena,
                          count);
+    upsert->set.may_block = exchange->may_block;
     for (uint32_t i = 0; i < count; i++)
         if (cairn_write_set_add_encoded(&upsert->set, entities[i], exchange->scratch.encoder,
                                         err) != 0)
@@ -169,10 +171,12 @@ void cairn_handle_upsert(struct cairn_exchange *exchange)
     upsert->write = (struct cairn_router_write){.schema = upsert->set.schema,
                                                 .items = upsert->set.items,
                                                 .count = upsert->set.count,
+                                                .deadline_us = exchange->deadline_us,
                                                 .arena = &exchange->arena,
                                                 .results = upsert->set.results,
                                                 .done = upsert_done,
                                                 .context = exchange};
+    exchange->acted = true;
     cairn_router_submit(exchange->router, &upsert->write);
 }
 

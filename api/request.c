@@ -436,7 +436,8 @@ static void start_handler(struct cairn_exchange *exchange)
     if (is_streamed(exchange))
         cairn_stream_start(exchange);
     else if (exchange->core->route->place == CAIRN_ON_WORKER ||
-             exchange->body.len > CAIRN_HTTP_LOOP_BODY_BYTES_MAX)
+             (exchange->core->route->place == CAIRN_ON_LOOP &&
+              exchange->body.len > CAIRN_HTTP_LOOP_BODY_BYTES_MAX))
         cairn_exchange_to_worker(exchange, call_handler);
     else
         call_handler(exchange);

@@ -44,6 +44,23 @@ void cairn_projection_all_vectors(const struct cairn_schema *schema, struct cair
     out->vectors_count = schema->vectors_count;
 }
 
+static const struct cairn_str *keep_names(const struct cairn_str *names, uint32_t count,
+                                          struct cairn_arena *arena)
+{
+    struct cairn_str *kept = cairn_arena_alloc(arena, count * sizeof *kept + 1);
+    for (uint32_t i = 0; i < count; i++)
+        kept[i] = cairn_arena_dup(arena, names[i]);
+    return kept;
+}
+
+void cairn_projection_keep(struct cairn_projection *projection, struct cairn_arena *arena)
+{
+    if (projection->features != NULL)
+        projection->features = keep_names(projection->features, projection->features_count, arena);
+    if (projection->vectors != NULL)
+        projection->vectors = keep_names(projection->vectors, projection->vectors_count, arena);
+}
+
 int cairn_projection_read(const struct cairn_projection_json *json,
                           const struct cairn_schema *schema, struct cairn_arena *arena,
                           struct cairn_projection *out, struct cairn_error *err)

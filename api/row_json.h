@@ -27,6 +27,8 @@ int cairn_projection_read(const struct cairn_projection_json *json,
                           struct cairn_projection *out, struct cairn_error *err);
 int cairn_meta_read(struct cairn_json json, enum cairn_meta *out, struct cairn_error *err);
 bool cairn_meta_parse(struct cairn_str text, enum cairn_meta *out);
+/* Copy its names to the arena, so that they outlive the document. */
+void cairn_projection_keep(struct cairn_projection *projection, struct cairn_arena *arena);
 /* Ask for every vector of the schema. */
 void cairn_projection_all_vectors(const struct cairn_schema *schema, struct cairn_arena *arena,
                                   struct cairn_projection *out);

@@ -534,6 +534,7 @@ void cairn_stream_start(struct cairn_exchange *exchange)
     struct cairn_exchange_core *core = exchange->core;
     struct cairn_error err;
     core->busy = false;
+    core->streams = true;
     if (!core->req) {
         cairn_exchange_free(exchange);
         return;

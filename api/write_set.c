@@ -6,11 +6,9 @@ void cairn_write_set_init(struct cairn_write_set *set, struct cairn_router *rout
                           const struct cairn_schema *schema, struct cairn_arena *arena,
                           uint32_t capacity)
 {
-    struct cairn_collection_counts counts;
-    cairn_router_collection_counts(router, schema, &counts);
     *set = (struct cairn_write_set){.router = router,
                                     .schema = schema,
-                                    .has_routes = counts.routed > 0,
+                                    .has_routes = cairn_router_has_routes(router, schema),
                                     .arena = arena,
                                     .capacity = capacity};
     set->items = cairn_arena_alloc(arena, capacity * sizeof *set->items);
@@ -24,6 +22,8 @@ static int settle_route(struct cairn_write_set *set, struct cairn_entity *entity
     *changed = false;
     if (!set->has_routes && entity->route.len == 0)
         return 0;
+    if (!set->may_block && cairn_router_may_block(set->router))
+        return cairn_fail(err, CAIRN_ENOTOWNER, "the entity's route must be asked for");
     return cairn_router_settle_route(set->router, set->schema, entity, set->arena, changed, err);
 }
 

@@ -14,6 +14,7 @@
 struct cairn_write_set {
     struct cairn_router *router;
     const struct cairn_schema *schema; /* a reference of the set's; released by its owner */
+    bool may_block;                    /* it is filled on a worker; false unless set */
     bool has_routes;                   /* the collection holds entities with routes of their own */
     struct cairn_arena *arena;
     struct cairn_router_item *items; /* room for `capacity` */
@@ -21,7 +22,9 @@ struct cairn_write_set {
     uint32_t count, capacity;
 };
 
-/* Takes over the caller's reference of the schema. */
+/* What settling a route may need to wait for is refused with CAIRN_ENOTOWNER unless may_block is
+ * set, so that the request is read once more on a worker. Takes over the caller's reference of the
+ * schema. */
 void cairn_write_set_init(struct cairn_write_set *set, struct cairn_router *router,
                           const struct cairn_schema *schema, struct cairn_arena *arena,
                           uint32_t capacity);

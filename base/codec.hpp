@@ -1,4 +1,5 @@
-/* Shared by the C++ files of the FlatBuffers codec (record, row, wire); no one else includes it. */
+/* Shared by the C++ files of the FlatBuffers codec (record, row, wire, shard_wire); no one else
+ * includes it. */
 #ifndef CAIRN_BASE_CODEC_HPP
 #define CAIRN_BASE_CODEC_HPP
 
@@ -98,6 +99,24 @@ inline cairn_value unpack(uint8_t type, uint64_t bits, uint32_t length, const ui
 /* Strings into an array in the arena; NULL for none. */
 const cairn_str *open_strings(const Strings *texts, cairn_arena *arena);
 
+/* The checks that every body is put to. `what` is the field. */
+int check_count(uint32_t count, uint32_t max, const char *what, cairn_error *err);
+int check_key(cairn_str key, cairn_error *err);
+/* Strings that must be names, at most `max`; in the arena. */
+int open_names(const Strings *texts, uint32_t max, const char *what, cairn_arena *arena,
+               const cairn_str **out, uint32_t *count, cairn_error *err);
+
+template <class Vector> uint32_t size_of(const Vector *vector)
+{
+    return vector ? vector->size() : 0;
+}
+
+/* `count` zeroed elements. */
+template <class T> T *allocate(cairn_arena *arena, uint32_t count)
+{
+    return static_cast<T *>(cairn_arena_zalloc(arena, count * sizeof(T)));
+}
+
 /* Check that cell `i` can be opened: its bytes lie in the heap, a scalar is one. */
 int check_cell(const fb::Cell &cell, uint32_t i, size_t heap_bytes, cairn_error *err);
 
@@ -128,6 +147,10 @@ struct cairn_encoder {
     /* Requests (wire_client.cpp). */
     std::vector<flatbuffers::Offset<cairn::fb::EntityBytes>> entities;
     std::vector<flatbuffers::Offset<cairn::fb::Search>> searches;
+
+    /* What a shard says (shard_wire*.cpp). */
+    std::vector<flatbuffers::Offset<void>> tables;
+    std::vector<cairn_str> distinct_names; /* of vectors */
 
     void begin();
     cairn::StringOffset string(cairn_str text)

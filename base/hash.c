@@ -28,6 +28,13 @@ uint64_t cairn_hash64(const void *bytes, size_t len)
     return XXH3_64bits(bytes, len);
 }
 
+void cairn_hash128(uint64_t seed, const void *bytes, size_t len, uint64_t out[2])
+{
+    XXH128_hash_t hash = XXH3_128bits_withSeed(bytes, len, seed);
+    out[0] = hash.low64;
+    out[1] = hash.high64;
+}
+
 uint64_t cairn_token(struct cairn_str collection, struct cairn_str route)
 {
     /* Within the limits of names and routes this is one pass over a copy on the stack, which costs

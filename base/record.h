@@ -106,11 +106,16 @@ struct cairn_row {
 
 struct cairn_str cairn_row_encode(struct cairn_encoder *encoder, const struct cairn_row *row);
 
+/* Whether bytes from outside are a row that a view may open: all it hands out lies within them, and
+ * values are of known types. They must be 8-byte aligned. CAIRN_EBODY. */
+int cairn_row_check(struct cairn_str bytes, struct cairn_error *err);
+
 /* Random access to a stored row without decoding it. Trusts the bytes: they are the store's own,
- * under its checksums. They may have any alignment. The view and what it hands out live as long as
- * the bytes. */
+ * under its checksums, or have passed cairn_row_check. They may have any alignment. The view and
+ * what it hands out live as long as the bytes. */
 struct cairn_row_view {
     const void *root;
+    struct cairn_str bytes; /* all of the row */
 };
 void cairn_row_view_init(struct cairn_row_view *view, struct cairn_str bytes);
 uint32_t cairn_row_view_count(const struct cairn_row_view *view);

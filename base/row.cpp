@@ -112,6 +112,54 @@ bool same(const fb::Stamp &a, const cairn_stamp &b)
            a.ingest_time() == b.ingest_time_us;
 }
 
+/* A row is a root and a provenance. */
+constexpr flatbuffers::uoffset_t DEPTH_MAX = 2;
+constexpr flatbuffers::uoffset_t TABLES_MAX = 2;
+
+bool known_type(uint8_t type)
+{
+    uint8_t element = type & static_cast<uint8_t>(~CAIRN_TYPE_LIST);
+    return type <= CAIRN_TYPE_VECTOR ||
+           (type < 2 * CAIRN_TYPE_LIST && element >= CAIRN_TYPE_BOOL && element <= CAIRN_TYPE_JSON);
+}
+
+int check_cells(const fb::Row *row, cairn_error *err)
+{
+    uint32_t count = cairn::size_of(row->cells());
+    if (cairn::size_of(row->names()) != count)
+        return cairn_fail(err, CAIRN_EBODY, "names: not one for each cell");
+    if (count && !cairn::aligned(row->cells()->Data()))
+        return cairn_fail(err, CAIRN_EBODY, "cells: not 8-byte aligned");
+    for (uint32_t i = 0; i < count; i++) {
+        const fb::Cell &cell = *row->cells()->Get(i);
+        if (!known_type(cell.type()))
+            return cairn_fail(err, CAIRN_EBODY, "cells[%u]: unknown type %u", i, cell.type());
+        if (cell.type() == CAIRN_TYPE_VECTOR)
+            continue;
+        int code = cairn::check_cell(cell, i, cairn::size_of(row->heap()), err);
+        if (code != 0)
+            return code;
+    }
+    return 0;
+}
+
+int check_stamps(const fb::Row *row, cairn_error *err)
+{
+    uint32_t count = cairn::size_of(row->cells());
+    uint32_t stamps_count = cairn::size_of(row->stamps());
+    const auto *cell_stamps = row->cell_stamps();
+    if (count && stamps_count == 0)
+        return cairn_fail(err, CAIRN_EBODY, "stamps: there are none");
+    if (cell_stamps && cell_stamps->size() != count)
+        return cairn_fail(err, CAIRN_EBODY, "cell_stamps: not one for each cell");
+    for (uint32_t i = 0; cell_stamps && i < count; i++) {
+        if (cell_stamps->Get(i) >= stamps_count)
+            return cairn_fail(err, CAIRN_EBODY, "cell_stamps[%u]: there is no stamp %u", i,
+                              cell_stamps->Get(i));
+    }
+    return 0;
+}
+
 } // namespace
 
 cairn::StampOffsets cairn_encoder::put_stamps(const cairn_row_cell *items, uint32_t count)
@@ -157,9 +205,23 @@ struct cairn_str cairn_row_encode(struct cairn_encoder *encoder, const struct ca
     return encoder->finished();
 }
 
+int cairn_row_check(struct cairn_str bytes, struct cairn_error *err)
+{
+    auto *data = reinterpret_cast<const uint8_t *>(bytes.ptr);
+    if (!cairn::aligned(data))
+        return cairn_fail(err, CAIRN_EBODY, "a row must stand at an 8-byte aligned address");
+    flatbuffers::Verifier verifier(data, bytes.len, DEPTH_MAX, TABLES_MAX);
+    if (bytes.len >= FLATBUFFERS_MAX_BUFFER_SIZE || !verifier.VerifyBuffer<fb::Row>(nullptr))
+        return cairn_fail(err, CAIRN_EBODY, "not a well-formed cairn.fb.Row");
+    const fb::Row *row = flatbuffers::GetRoot<fb::Row>(data);
+    int code = check_cells(row, err);
+    return code != 0 ? code : check_stamps(row, err);
+}
+
 void cairn_row_view_init(struct cairn_row_view *view, struct cairn_str bytes)
 {
     view->root = follow(reinterpret_cast<const uint8_t *>(bytes.ptr));
+    view->bytes = bytes;
 }
 
 uint32_t cairn_row_view_count(const struct cairn_row_view *view)

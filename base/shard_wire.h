@@ -12,15 +12,17 @@ enum cairn_shard_op {
     /* Data. */
     CAIRN_SHARD_GET,    /* keys -> rows, one per key in their order */
     CAIRN_SHARD_WRITE,  /* items -> results; together or not at all */
-    CAIRN_SHARD_SEARCH, /* queries -> lists */
+    CAIRN_SHARD_SEARCH, /* queries -> lists; limit 1: and the hits' rows, in the lists' order */
     CAIRN_SHARD_SCAN,   /* after_key, limit, filter -> rows in key order, more */
     CAIRN_SHARD_COUNT,  /* filter -> count */
     /* The shard itself. */
     CAIRN_SHARD_REPORT,  /* -> report */
     CAIRN_SHARD_SCHEMAS, /* -> texts: the newest schema of every name, dropped ones too */
-    CAIRN_SHARD_ADOPT,   /* text: a map; taken if its epoch is higher -> epoch */
+    CAIRN_SHARD_ADOPT,   /* text: a map, taken if its epoch is higher ("": none); fence: the epoch
+                            that the shard must be at (CAIRN_OFFSET_NONE: any; 0: no map)
+                            -> epoch, text: the shard's map */
     /* A move, asked of its target. */
-    CAIRN_SHARD_IMPORT, /* move, url: begin or go on copying from the source; idempotent */
+    CAIRN_SHARD_IMPORT,       /* move, url: begin or go on copying from the source; idempotent */
     CAIRN_SHARD_IMPORT_STATE, /* move, until_offset, wait_ms: wait until the import has reached that
                                  offset of the source's log -> progress, digest */
     /* A move, asked of its source. */
@@ -76,6 +78,7 @@ struct cairn_shard_request {
     struct cairn_str vector; /* search: the field */
     const struct cairn_shard_query *queries;
     uint32_t queries_count;
+    bool with_rows;               /* search: a row for every hit, list after list */
     struct cairn_str filter_json; /* scan, count */
     struct cairn_str after_key;
     uint32_t limit;
@@ -117,8 +120,8 @@ struct cairn_shard_record {
 };
 
 struct cairn_shard_progress {
-    uint64_t reached;    /* offset of the source's log up to which all is copied or was read */
-    uint64_t end_offset; /* where the source's log ended when that was said */
+    uint64_t reached;        /* offset of the source's log up to which all is copied or was read */
+    uint64_t end_offset;     /* where the source's log ended when that was said */
     uint64_t records, bytes; /* copied so far, payload bytes */
     bool running;
 };

@@ -6,6 +6,9 @@ extern "C" {
 }
 
 namespace fb = cairn::fb;
+using cairn::check_count;
+using cairn::check_key;
+using cairn::open_names;
 using flatbuffers::Offset;
 
 namespace
@@ -39,39 +42,6 @@ int open_body(cairn_str *body, const char *name, cairn_arena *arena, const Table
     if (!verifier.VerifyBuffer<Table>(nullptr))
         return cairn_fail(err, CAIRN_EBODY, "not a well-formed cairn.fb.%s", name);
     *out = flatbuffers::GetRoot<Table>(data);
-    return 0;
-}
-
-int check_count(uint32_t count, uint32_t max, const char *what, cairn_error *err)
-{
-    return count <= max ? 0
-                        : cairn_fail(err, CAIRN_ETOOLARGE, "%s: %u of them, the most is %u", what,
-                                     count, max);
-}
-
-int check_key(cairn_str key, cairn_error *err)
-{
-    if (key.len == 0 || key.len > CAIRN_KEY_BYTES_MAX)
-        return cairn_fail(err, CAIRN_EKEY, "a key of %u bytes, it must have 1 to %u", key.len,
-                          CAIRN_KEY_BYTES_MAX);
-    return cairn_utf8_valid(key) ? 0 : cairn_fail(err, CAIRN_EUTF8, "the key is not UTF-8");
-}
-
-int open_names(const cairn::Strings *texts, uint32_t max, const char *what, cairn_arena *arena,
-               const cairn_str **out, uint32_t *count, cairn_error *err)
-{
-    *count = texts ? texts->size() : 0;
-    int code = check_count(*count, max, what, err);
-    if (code != 0)
-        return code;
-    *out = cairn::open_strings(texts, arena);
-    for (uint32_t i = 0; i < *count; i++) {
-        if ((*out)[i].len == 0 || (*out)[i].len > CAIRN_NAME_BYTES_MAX)
-            return cairn_fail(err, CAIRN_ENAME, "%s[%u]: a name of %u bytes, it must have 1 to %u",
-                              what, i, (*out)[i].len, CAIRN_NAME_BYTES_MAX);
-        if (!cairn_utf8_valid((*out)[i]))
-            return cairn_fail(err, CAIRN_EUTF8, "%s[%u]: the name is not UTF-8", what, i);
-    }
     return 0;
 }
 
@@ -190,6 +160,39 @@ void add_entity(cairn_encoder *encoder, const cairn_wire_entity *entity)
 }
 
 } // namespace
+
+int cairn::check_count(uint32_t count, uint32_t max, const char *what, cairn_error *err)
+{
+    return count <= max ? 0
+                        : cairn_fail(err, CAIRN_ETOOLARGE, "%s: %u of them, the most is %u", what,
+                                     count, max);
+}
+
+int cairn::check_key(cairn_str key, cairn_error *err)
+{
+    if (key.len == 0 || key.len > CAIRN_KEY_BYTES_MAX)
+        return cairn_fail(err, CAIRN_EKEY, "a key of %u bytes, it must have 1 to %u", key.len,
+                          CAIRN_KEY_BYTES_MAX);
+    return cairn_utf8_valid(key) ? 0 : cairn_fail(err, CAIRN_EUTF8, "the key is not UTF-8");
+}
+
+int cairn::open_names(const Strings *texts, uint32_t max, const char *what, cairn_arena *arena,
+                      const cairn_str **out, uint32_t *count, cairn_error *err)
+{
+    *count = texts ? texts->size() : 0;
+    int code = check_count(*count, max, what, err);
+    if (code != 0)
+        return code;
+    *out = open_strings(texts, arena);
+    for (uint32_t i = 0; i < *count; i++) {
+        if ((*out)[i].len == 0 || (*out)[i].len > CAIRN_NAME_BYTES_MAX)
+            return cairn_fail(err, CAIRN_ENAME, "%s[%u]: a name of %u bytes, it must have 1 to %u",
+                              what, i, (*out)[i].len, CAIRN_NAME_BYTES_MAX);
+        if (!cairn_utf8_valid((*out)[i]))
+            return cairn_fail(err, CAIRN_EUTF8, "%s[%u]: the name is not UTF-8", what, i);
+    }
+    return 0;
+}
 
 extern "C" {
 

@@ -40,6 +40,7 @@ struct cairn_search_request {
 #endif
     uint32_t k;
     const struct cairn_filter *filter; /* NULL: none (JSON only) */
+    struct cairn_str filter_json;      /* the same as text, for shards elsewhere */
     struct cairn_projection projection;
     bool with_provenance;
     bool allow_partial;

@@ -6,6 +6,8 @@ extern "C" {
 }
 
 namespace fb = cairn::fb;
+using cairn::allocate;
+using cairn::size_of;
 using flatbuffers::Offset;
 
 namespace
@@ -27,16 +29,6 @@ int open_answer(cairn_str body, const char *name, const Table **out, cairn_error
         return cairn_fail(err, CAIRN_EBODY, "not a well-formed cairn.fb.%s", name);
     *out = flatbuffers::GetRoot<Table>(data);
     return 0;
-}
-
-template <class Vector> uint32_t size_of(const Vector *vector)
-{
-    return vector ? vector->size() : 0;
-}
-
-template <class T> T *allocate(cairn_arena *arena, uint32_t count)
-{
-    return static_cast<T *>(cairn_arena_zalloc(arena, count * sizeof(T)));
 }
 
 cairn_stamp unpack(const fb::Stamp &stamp)

@@ -11,6 +11,23 @@ static void add_bytes(struct cairn_table *table, struct cairn_json object, const
     cairn_table_printf(table, "%s", cairn_text_bytes(cairn_answer_u64(object, name), text));
 }
 
+/* "33.1%", and how the weight changes while keys move. */
+static void add_share(struct cairn_table *table, struct cairn_json shard)
+{
+    struct cairn_json value;
+    double share = 0, weight = 0, planned = 0;
+    if (cairn_json_get(shard, "share", &value))
+        (void)cairn_json_f64(value, &share);
+    if (cairn_json_get(shard, "weight", &value))
+        (void)cairn_json_f64(value, &weight);
+    if (!cairn_json_get(shard, "planned_weight", &value) || !cairn_json_f64(value, &planned))
+        planned = weight;
+    if (planned > weight || planned < weight)
+        cairn_table_printf(table, "%.1f%% (weight %g -> %g)", share * 100, weight, planned);
+    else
+        cairn_table_printf(table, "%.1f%%", share * 100);
+}
+
 static void add_shard(struct cairn_table *table, struct cairn_json shard)
 {
     char text[CAIRN_NUMBER_TEXT_BYTES];
@@ -20,6 +37,7 @@ static void add_shard(struct cairn_table *table, struct cairn_json shard)
     cairn_json_get(shard, "bytes", &bytes);
     cairn_table_cell(table, cairn_answer_str(shard, "id"));
     cairn_table_cell(table, cairn_answer_str(shard, "state"));
+    add_share(table, shard);
     cairn_table_printf(table, "%s", cairn_text_count(cairn_answer_u64(shard, "entities"), text));
     cairn_table_printf(table, "%llu", (unsigned long long)cairn_answer_u64(shard, "applied"));
     add_bytes(table, log, "bytes");
@@ -28,20 +46,28 @@ static void add_shard(struct cairn_table *table, struct cairn_json shard)
     add_bytes(table, bytes, "index_disk");
     add_bytes(table, bytes, "index_memory");
     cairn_table_printf(table, "%llu", (unsigned long long)cairn_answer_u64(queue, "writes"));
+    struct cairn_str url = cairn_answer_str(shard, "url");
+    cairn_table_cell(table, url.len > 0 ? url : CAIRN_STR_LITERAL("in this process"));
 }
 
 static void print_shards(const struct cairn_remote *remote, struct cairn_json cluster)
 {
-    static const char *const headings[] = {"shard",        "state",     "entities",    "applied",
-                                           "log",          "rows disk", "rows memory", "index disk",
-                                           "index memory", "queue"};
+    static const char *const headings[] = {"shard",      "state",        "share",     "entities",
+                                           "applied",    "log",          "rows disk", "rows memory",
+                                           "index disk", "index memory", "queue",     "url"};
     struct cairn_json_iter shards = cairn_answer_array(cluster, "shards");
     struct cairn_json shard;
     struct cairn_table table;
     struct cairn_buf reasons = {0};
-    printf("%s  epoch %llu\n\n", remote->options.url,
+    struct cairn_buf plan = {0};
+    printf("%s  epoch %llu", remote->options.url,
            (unsigned long long)cairn_answer_u64(cluster, "epoch"));
-    cairn_table_begin(&table, headings, 10, 0x3FC);
+    cairn_text_clean(&plan, cairn_answer_str(cluster, "plan"));
+    if (plan.len > 0)
+        printf("  %.*s is under way", (int)plan.len, plan.data);
+    printf("\n\n");
+    cairn_buf_release(&plan);
+    cairn_table_begin(&table, headings, 12, 0x7FC);
     while (cairn_json_element(&shards, &shard)) {
         struct cairn_str reason = cairn_answer_str(shard, "reason");
         add_shard(&table, shard);

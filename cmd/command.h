@@ -12,6 +12,8 @@ int cairn_cmd_collection(int argc, char **argv);
 int cairn_cmd_put(int argc, char **argv);
 int cairn_cmd_get(int argc, char **argv);
 int cairn_cmd_search(int argc, char **argv);
+int cairn_cmd_rebalance(int argc, char **argv);
+int cairn_cmd_jobs(int argc, char **argv);
 int cairn_cmd_status(int argc, char **argv);
 int cairn_cmd_log(int argc, char **argv);
 

@@ -9,8 +9,10 @@
 #include "base/json.h"
 #include "base/record.h"
 #include "base/schema.h"
+#include "base/shard_wire.h"
 #include "base/time.h"
 #include "cmd/terminal.h"
+#include "featurestore/import_record.h"
 #include "featurestore/log.h"
 
 /* A file system that can only be looked at. Opening a log cuts its torn tail and syncs what follows
@@ -155,26 +157,117 @@ static void write_header(const struct cairn_log_record *record, struct cairn_jso
     cairn_json_write_u64(writer, record->batch_remaining);
 }
 
-/* An entity's payload as JSON members, or why it cannot be read. */
+/* A payload, opened. */
+struct payload {
+    struct cairn_entity entity;      /* of an entity and of an import */
+    struct cairn_imported imported;  /* of an import */
+    struct cairn_import_begin begin; /* of an import's beginning */
+    struct cairn_str *keys;          /* of a forget */
+    uint32_t keys_count;
+};
+
+static const char *kind_name(uint8_t kind)
+{
+    static const char *const names[] = {"unknown", "entity",       "schema", "map",
+                                        "import",  "import_begin", "forget"};
+    return names[kind < sizeof(names) / sizeof(*names) ? kind : 0];
+}
+
+static int open_payload(struct dump *dump, const struct cairn_log_record *record,
+                        struct payload *out, struct cairn_error *err)
+{
+    struct cairn_str bytes = record->payload;
+    int code = 0;
+    *out = (struct payload){0};
+    switch (record->kind) {
+    case CAIRN_RECORD_IMPORT:
+        code = cairn_imported_decode(bytes, &out->imported, err);
+        if (code != 0)
+            return code;
+        return cairn_entity_decode(out->imported.entity, &dump->arena, &out->entity, err);
+    case CAIRN_RECORD_ENTITY:
+        return cairn_entity_decode(bytes, &dump->arena, &out->entity, err);
+    case CAIRN_RECORD_IMPORT_BEGIN:
+        return cairn_import_begin_decode(bytes, &out->begin, err);
+    case CAIRN_RECORD_FORGET:
+        return cairn_forget_decode(bytes, &dump->arena, &out->keys, &out->keys_count, err);
+    default:
+        return 0;
+    }
+}
+
+/* Where an imported event was first written, and where it was read. */
+static void write_imported(const struct cairn_imported *imported, struct cairn_json_writer *writer)
+{
+    cairn_json_key(writer, "origin_shard");
+    cairn_json_write_u64(writer, imported->origin_shard);
+    cairn_json_key(writer, "origin_offset");
+    cairn_json_write_u64(writer, imported->origin_offset);
+    cairn_json_key(writer, "origin_ingest_time");
+    cairn_json_write_time(writer, imported->ingest_time_us);
+    cairn_json_key(writer, "source");
+    cairn_json_write_u64(writer, imported->source);
+    cairn_json_key(writer, "source_offset");
+    cairn_json_write_u64(writer, imported->source_offset);
+}
+
+static void write_keys(const struct payload *payload, struct cairn_json_writer *writer)
+{
+    cairn_json_key(writer, "keys");
+    cairn_json_begin_array(writer);
+    for (uint32_t i = 0; i < payload->keys_count; i++)
+        cairn_json_write_str(writer, payload->keys[i]);
+    cairn_json_end_array(writer);
+}
+
+/* What a payload holds as JSON members. */
+static void write_opened(const struct cairn_log_record *record, const struct payload *payload,
+                         struct cairn_json_writer *writer)
+{
+    switch (record->kind) {
+    case CAIRN_RECORD_SCHEMA:
+        cairn_json_key(writer, "schema");
+        cairn_json_write_raw(writer, record->payload);
+        break;
+    case CAIRN_RECORD_MAP:
+        cairn_json_key(writer, "map");
+        cairn_json_write_raw(writer, record->payload);
+        break;
+    case CAIRN_RECORD_IMPORT_BEGIN:
+        cairn_json_key(writer, "source");
+        cairn_json_write_u64(writer, payload->begin.source);
+        cairn_json_key(writer, "map");
+        cairn_json_write_raw(writer, payload->begin.map_text);
+        break;
+    case CAIRN_RECORD_FORGET:
+        write_keys(payload, writer);
+        break;
+    case CAIRN_RECORD_IMPORT:
+        write_imported(&payload->imported, writer);
+        write_entity(&payload->entity, writer);
+        break;
+    case CAIRN_RECORD_ENTITY:
+        write_entity(&payload->entity, writer);
+        break;
+    default:
+        break;
+    }
+}
+
+/* Kind and payload as JSON members, or why the payload cannot be read. A kind that has no name is
+ * a number. */
 static void write_payload(struct dump *dump, const struct cairn_log_record *record,
                           struct cairn_json_writer *writer)
 {
-    struct cairn_entity entity;
+    struct payload payload;
     struct cairn_error err;
     cairn_json_key(writer, "kind");
-    if (record->kind == CAIRN_RECORD_SCHEMA) {
-        cairn_json_write_str(writer, CAIRN_STR_LITERAL("schema"));
-        cairn_json_key(writer, "schema");
-        cairn_json_write_raw(writer, record->payload);
-        return;
-    }
-    if (record->kind != CAIRN_RECORD_ENTITY) {
+    if (record->kind < CAIRN_RECORD_ENTITY || record->kind > CAIRN_RECORD_FORGET)
         cairn_json_write_u64(writer, record->kind);
-        return;
-    }
-    cairn_json_write_str(writer, CAIRN_STR_LITERAL("entity"));
-    if (cairn_entity_decode(record->payload, &dump->arena, &entity, &err) == 0) {
-        write_entity(&entity, writer);
+    else
+        cairn_json_write_str(writer, cairn_str_from(kind_name(record->kind)));
+    if (open_payload(dump, record, &payload, &err) == 0) {
+        write_opened(record, &payload, writer);
     } else {
         cairn_json_key(writer, "error");
         cairn_json_write_str(writer, cairn_str_from(err.message));
@@ -193,37 +286,69 @@ static void print_json(struct dump *dump, const struct cairn_log_record *record)
     fwrite(dump->line.data, 1, dump->line.len, stdout);
 }
 
-/* s0:1042  2026-11-23T10:00:00.000000Z  c1  patch  u1  {"country":"DE"}  default[384] */
+/* patch  u1  {"country":"DE"}  default[384] */
+static void print_entity(struct cairn_buf *line, const struct cairn_entity *entity)
+{
+    struct cairn_json_writer writer;
+    cairn_buf_printf(line, "%s  %.*s  ", op_name(entity->op), CAIRN_STR_ARG(entity->key));
+    cairn_json_writer_init(&writer, line);
+    cairn_json_begin_object(&writer);
+    for (uint32_t i = 0; i < entity->features_count; i++) {
+        cairn_json_write_key(&writer, entity->features[i].name);
+        cairn_value_write(&entity->features[i].value, &writer);
+    }
+    cairn_json_end_object(&writer);
+    for (uint32_t i = 0; i < entity->vectors_count; i++)
+        cairn_buf_printf(line, "  %.*s[%u]", CAIRN_STR_ARG(entity->vectors[i].name),
+                         entity->vectors[i].f32 != NULL ? entity->vectors[i].dim : 0);
+}
+
+static void print_opened(struct cairn_buf *line, const struct cairn_log_record *record,
+                         const struct payload *payload)
+{
+    switch (record->kind) {
+    case CAIRN_RECORD_SCHEMA:
+    case CAIRN_RECORD_MAP:
+        cairn_buf_printf(line, "%s  %.*s", kind_name(record->kind), CAIRN_STR_ARG(record->payload));
+        break;
+    case CAIRN_RECORD_IMPORT_BEGIN:
+        cairn_buf_printf(line, "import_begin  from s%u  %.*s", payload->begin.source,
+                         CAIRN_STR_ARG(payload->begin.map_text));
+        break;
+    case CAIRN_RECORD_FORGET:
+        cairn_buf_printf(line, "forget  %u keys", payload->keys_count);
+        for (uint32_t i = 0; i < payload->keys_count; i++)
+            cairn_buf_printf(line, "  %.*s", CAIRN_STR_ARG(payload->keys[i]));
+        break;
+    case CAIRN_RECORD_IMPORT:
+        cairn_buf_printf(line, "import of s%u:%" PRIu64 "  ", payload->imported.origin_shard,
+                         payload->imported.origin_offset);
+        print_entity(line, &payload->entity);
+        break;
+    case CAIRN_RECORD_ENTITY:
+        print_entity(line, &payload->entity);
+        break;
+    default:
+        cairn_buf_printf(line, "kind %u  %u bytes", record->kind, record->payload.len);
+        break;
+    }
+}
+
+/* s0:1042  2026-11-23T10:00:00.000000Z  c1  and what the record says */
 static void print_line(struct dump *dump, const struct cairn_log_record *record)
 {
     struct cairn_buf *line = &dump->line;
-    struct cairn_json_writer writer;
-    struct cairn_entity entity;
+    struct payload payload;
     struct cairn_error err;
     char time[CAIRN_TIME_TEXT_BYTES];
     struct cairn_buf clean = {0};
     cairn_time_format(record->ingest_time_us, time);
     cairn_buf_printf(line, "s%u:%" PRIu64 "  %s  c%u  ", record->shard, record->offset, time,
                      record->collection);
-    if (record->kind == CAIRN_RECORD_SCHEMA) {
-        cairn_buf_printf(line, "schema  %.*s", CAIRN_STR_ARG(record->payload));
-    } else if (record->kind != CAIRN_RECORD_ENTITY) {
-        cairn_buf_printf(line, "kind %u  %u bytes", record->kind, record->payload.len);
-    } else if (cairn_entity_decode(record->payload, &dump->arena, &entity, &err) != 0) {
+    if (open_payload(dump, record, &payload, &err) == 0)
+        print_opened(line, record, &payload);
+    else
         cairn_buf_printf(line, "unreadable: %s", err.message);
-    } else {
-        cairn_buf_printf(line, "%s  %.*s  ", op_name(entity.op), CAIRN_STR_ARG(entity.key));
-        cairn_json_writer_init(&writer, line);
-        cairn_json_begin_object(&writer);
-        for (uint32_t i = 0; i < entity.features_count; i++) {
-            cairn_json_write_key(&writer, entity.features[i].name);
-            cairn_value_write(&entity.features[i].value, &writer);
-        }
-        cairn_json_end_object(&writer);
-        for (uint32_t i = 0; i < entity.vectors_count; i++)
-            cairn_buf_printf(line, "  %.*s[%u]", CAIRN_STR_ARG(entity.vectors[i].name),
-                             entity.vectors[i].f32 != NULL ? entity.vectors[i].dim : 0);
-    }
     cairn_text_clean(&clean, (struct cairn_str){line->data, (uint32_t)line->len});
     printf("%.*s\n", (int)clean.len, clean.data);
     cairn_buf_release(&clean);

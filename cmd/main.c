@@ -34,6 +34,8 @@ int main(int argc, char **argv)
         {"get", "read entities by key", cairn_cmd_get},
         {"search", "find the nearest vectors", cairn_cmd_search},
         {"status", "show shards, collections and indexes", cairn_cmd_status},
+        {"rebalance", "add, drain and re-weight shards; watch keys move", cairn_cmd_rebalance},
+        {"jobs", "show what runs in the background", cairn_cmd_jobs},
         {"log", "dump, check or repair a feature log offline", cairn_cmd_log},
         {"version", "print the version", cmd_version},
     };

@@ -21,6 +21,16 @@ enum cairn_record_kind { /* on disk: never renumber */
                              1, /* payload: an encoded entity event (base/record.h) */
                          CAIRN_RECORD_SCHEMA =
                              2, /* payload: a schema's canonical text (base/schema.h) */
+                         CAIRN_RECORD_MAP =
+                             3, /* payload: a shard map's canonical text (base/shardmap.h) */
+                         CAIRN_RECORD_IMPORT =
+                             4, /* payload: struct cairn_imported (base/shard_wire.h), an entity
+                                   event that was first written to another shard's log */
+                         CAIRN_RECORD_IMPORT_BEGIN =
+                             5, /* payload: struct cairn_import_begin (import_record.h) */
+                         CAIRN_RECORD_FORGET =
+                             6, /* payload: keys (cairn_forget_decode, base/shard_wire.h) of the
+                                   record's collection whose rows leave this shard */
 };
 
 struct cairn_log_record {
@@ -111,8 +121,11 @@ struct cairn_log_cursor;
 struct cairn_log_range {
     uint64_t from_offset; /* first offset wanted; 0 or 1: the beginning */
     uint32_t collection;  /* 0: all */
-    bool by_token; /* when set, only tokens in [token_first, token_last] (wraps if first > last) */
-    uint64_t token_first, token_last;
+    /* NULL: all. Else only records that it wants. It is asked about each that is in the range
+     * otherwise, in order, and again only after a call that failed. It sees everything of a record
+     * but the payload, which is empty. */
+    bool (*wants)(void *context, const struct cairn_log_record *record);
+    void *wants_context;
 };
 
 /* CAIRN_ENOTFOUND when from_offset lies past the end + 1. Reads nothing yet. */
@@ -123,6 +136,9 @@ int cairn_log_cursor_open(struct cairn_log *log, const struct cairn_log_range *r
  * have their headers and chain verified, but not their payloads. */
 int cairn_log_cursor_next(struct cairn_log_cursor *cursor, struct cairn_log_record *out,
                           struct cairn_error *err);
+/* The last offset that the cursor has passed, returned or not; before the first, the one before
+ * from_offset. Never falls. */
+uint64_t cairn_log_cursor_offset(const struct cairn_log_cursor *cursor);
 void cairn_log_cursor_close(struct cairn_log_cursor **cursor);
 
 /* Offline tools, on a directory that no process has open (`cairn log …`). */

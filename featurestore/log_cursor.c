@@ -201,19 +201,28 @@ static void note_checkpoint(struct cairn_log_cursor *cursor)
     pthread_mutex_unlock(&cursor->log->lock);
 }
 
-static bool wanted(const struct cairn_log_range *range,
-                   const struct cairn_log_record_header *header)
+static struct cairn_log_record open_header(const struct cairn_log_record_header *header)
 {
-    if (header->offset < range->from_offset ||
-        (range->collection != 0 && header->collection != range->collection)) {
+    return (struct cairn_log_record){
+        .offset = header->offset,
+        .ingest_time_us = header->ingest_time_us,
+        .token = header->token,
+        .chain = header->chain,
+        .collection = header->collection,
+        .shard = header->shard,
+        .kind = header->kind,
+        .batch_remaining = header->batch_remaining,
+    };
+}
+
+/* `record` is without its payload. */
+static bool wanted(const struct cairn_log_range *range, const struct cairn_log_record *record)
+{
+    if (record->offset < range->from_offset ||
+        (range->collection != 0 && record->collection != range->collection)) {
         return false;
     }
-    if (!range->by_token) {
-        return true;
-    }
-    bool from_first = header->token >= range->token_first;
-    bool to_last = header->token <= range->token_last;
-    return range->token_first <= range->token_last ? from_first && to_last : from_first || to_last;
+    return range->wants == NULL || range->wants(range->wants_context, record);
 }
 
 /* Verify the header of the record at the cursor and where it ends. */
@@ -260,12 +269,16 @@ int cairn_log_cursor_next(struct cairn_log_cursor *cursor, struct cairn_log_reco
         const uint8_t *bytes;
         struct cairn_log_record_header header;
         rc = read_header(cursor, limit, &header, &bytes, err);
-        bool returned = rc == 0 && wanted(&cursor->range, &header);
-        if (returned) {
-            rc = read_payload(cursor, limit, &header, &bytes, err);
-        }
         if (rc != 0) {
             return rc;
+        }
+        struct cairn_log_record record = open_header(&header);
+        bool returned = wanted(&cursor->range, &record);
+        if (returned) {
+            rc = read_payload(cursor, limit, &header, &bytes, err);
+            if (rc != 0) {
+                return rc;
+            }
         }
         cairn_log_expect_advance(&cursor->expect, &header, bytes);
         uint64_t before = cursor->at;
@@ -274,19 +287,17 @@ int cairn_log_cursor_next(struct cairn_log_cursor *cursor, struct cairn_log_reco
             note_checkpoint(cursor);
         }
         if (returned) {
-            *out = (struct cairn_log_record){
-                .offset = header.offset,
-                .ingest_time_us = header.ingest_time_us,
-                .token = header.token,
-                .chain = header.chain,
-                .collection = header.collection,
-                .shard = header.shard,
-                .kind = header.kind,
-                .batch_remaining = header.batch_remaining,
-                .payload = {(const char *)bytes + CAIRN_LOG_RECORD_HEADER_BYTES,
-                            header.payload_len},
-            };
+            record.payload = (struct cairn_str){(const char *)bytes + CAIRN_LOG_RECORD_HEADER_BYTES,
+                                                header.payload_len};
+            *out = record;
             return 0;
         }
     }
+}
+
+uint64_t cairn_log_cursor_offset(const struct cairn_log_cursor *cursor)
+{
+    /* It may have started before its range, at the nearest known boundary. */
+    uint64_t next = cursor->expect.offset;
+    return (next > cursor->range.from_offset ? next : cursor->range.from_offset) - 1;
 }

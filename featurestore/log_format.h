@@ -69,9 +69,10 @@
 #define CAIRN_LOG_MARK_SLOT_STEP       4096u
 #define CAIRN_LOG_MARK_NAME            "mark"
 
-/* One record's payload, and all bytes of one append: four times the largest body, so that whatever
- * a body can hold fits in one batch. */
-#define CAIRN_LOG_PAYLOAD_BYTES_MAX CAIRN_ENTITY_BYTES_MAX
+/* One record's payload: the largest entity, and around it what an import says of where it was first
+ * written. All bytes of one append: four times the largest body, so that whatever a body can hold
+ * fits in one batch. */
+#define CAIRN_LOG_PAYLOAD_BYTES_MAX CAIRN_IMPORT_BYTES_MAX
 #define CAIRN_LOG_APPEND_BYTES_MAX  (4u * CAIRN_BODY_BYTES_MAX)
 
 #define CAIRN_LOG_SEGMENT_NAME_BYTES 25u /* 20 digits, ".seg", NUL */

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/error.h"
 #include "base/record.h"
 #include "base/str.h"
@@ -71,8 +72,19 @@ struct cairn_apply_output {
  * payloads: the log verified them when they were appended. Records of a collection that was dropped
  * are ignored (UNCHANGED, dropped), as is a schema that is not newer than the stored one of its
  * name. A drop takes a collection's vectors away without listing them as changes. Changes point
- * into the records' payloads. On failure nothing was applied. CAIRN_EIO, CAIRN_ENOSPACE,
- * CAIRN_ECORRUPT. */
+ * into the records' payloads.
+ *
+ *   import        an entity event like any other, at this log's offset, with the ingest time that
+ *                 it had where it was first written. It moves the newest import of its source
+ *                 on; without one, it has no progress to keep.
+ *   import begin  adds an import that has reached nothing. UNCHANGED.
+ *   map           becomes the map; the text is the caller's to check. UNCHANGED.
+ *   forget        the keys' rows and vectors go, tombstones too: a later event finds an entity that
+ *                 was never seen. Each current vector is a change with f32 NULL. APPLIED when a row
+ *                 was there, else UNCHANGED. Its rows are all loaded, so give few of these at once.
+ *
+ * On failure nothing was applied. CAIRN_EIO, CAIRN_ENOSPACE, CAIRN_ECORRUPT (a payload that is not
+ * of its record's kind, an unknown kind; err names the record's offset). */
 int cairn_rowstore_apply(struct cairn_rowstore *store, const struct cairn_log_record *records,
                          uint32_t count, struct cairn_apply_output *out, struct cairn_error *err);
 
@@ -97,12 +109,16 @@ int cairn_rowstore_get_vector(struct cairn_rowstore *store, uint32_t collection,
                               struct cairn_str key, struct cairn_str vector, float *out,
                               uint32_t dim, struct cairn_error *err);
 
-/* Iterate a collection in key order over a snapshot of the store. */
+/* Iterate a collection's existing entities in key order over a snapshot of the store. */
 struct cairn_row_scan;
 int cairn_row_scan_open(struct cairn_rowstore *store, uint32_t collection,
                         struct cairn_str after_key /* len 0: start */, struct cairn_row_scan **out,
                         struct cairn_error *err);
-/* CAIRN_EEND after the last. key and view are valid until the next call. Only existing entities. */
+/* The same, and visits the rows of deleted entities too: cairn_row_view_exists tells. */
+int cairn_row_scan_open_all(struct cairn_rowstore *store, uint32_t collection,
+                            struct cairn_str after_key, struct cairn_row_scan **out,
+                            struct cairn_error *err);
+/* CAIRN_EEND after the last. key and view are valid until the next call. */
 int cairn_row_scan_next(struct cairn_row_scan *scan, struct cairn_str *key,
                         struct cairn_row_view *view, struct cairn_error *err);
 void cairn_row_scan_close(struct cairn_row_scan **scan);
@@ -129,6 +145,23 @@ void cairn_rowstore_counts(struct cairn_rowstore *store, uint32_t collection,
 int cairn_rowstore_each_schema(struct cairn_rowstore *store,
                                int (*each)(void *arg, struct cairn_str schema_text), void *arg,
                                struct cairn_error *err);
+
+/* The newest map's text, in place of what `out` holds; empty when there is none. Any thread. */
+void cairn_rowstore_map(struct cairn_rowstore *store, struct cairn_buf *out);
+
+/* An import, as far as it is applied. */
+struct cairn_import_state {
+    uint64_t begin_offset; /* of the record that began it */
+    uint32_t source;
+    uint64_t reached; /* offset of the source's log that the last record copied had; 0: none yet */
+    uint64_t records, bytes;   /* copied; bytes are those of the encoded entities */
+    struct cairn_str map_text; /* that it was begun with; valid during the call */
+};
+/* Every import that was ever begun, in the order of their beginnings. Any thread. A value other
+ * than 0 from `each` ends it and is returned. */
+int cairn_rowstore_each_import(struct cairn_rowstore *store,
+                               int (*each)(void *arg, const struct cairn_import_state *state),
+                               void *arg, struct cairn_error *err);
 
 /* Estimated bytes on disk and in memory (memtables, cache, readers). */
 void cairn_rowstore_bytes(struct cairn_rowstore *store, uint64_t *disk, uint64_t *memory);

@@ -29,6 +29,13 @@ struct rowstore_schema {
     uint64_t version;
 };
 
+/* How far an import has come. */
+struct rowstore_import {
+    uint64_t begin_offset;
+    uint32_t source;
+    uint64_t reached, records, bytes;
+};
+
 struct rowstore_apply;
 
 struct cairn_rowstore {
@@ -45,14 +52,17 @@ struct cairn_rowstore {
     struct rowstore_apply *apply;
     struct rowstore_schema *schemas; /* newest version of each name */
     uint32_t schemas_count, schemas_capacity;
+    struct rowstore_import *imports; /* all, by begin offset */
+    uint32_t imports_count, imports_capacity;
 
     _Atomic uint64_t applied;
 
-    /* Guards the collections against readers; the writer, who alone changes them, reads without it.
-     * Held for moments, and no other lock is taken under it. */
+    /* Guards collections and map against readers; the writer, who alone changes them, reads without
+     * it. Held for moments, and no other lock is taken under it. */
     pthread_mutex_t lock;
     struct rowstore_collection *collections; /* sorted by id */
     uint32_t collections_count, collections_capacity;
+    struct cairn_buf map; /* text of the newest */
 };
 
 static inline void store_u64le(void *out, uint64_t value)
@@ -97,6 +107,26 @@ void cairn_rowstore_meta_put_collection(struct cairn_rowstore *store, rocksdb_wr
                                         const struct rowstore_collection *collection);
 void cairn_rowstore_meta_put_schema(struct cairn_rowstore *store, rocksdb_writebatch_t *batch,
                                     struct cairn_str name, struct cairn_str text);
+
+/* rowstore_imports.c: imports and the map */
+
+/* Take over an entry of the meta family that is about one. *mine tells whether it was. */
+int cairn_rowstore_imports_load(struct cairn_rowstore *store, struct cairn_str key,
+                                struct cairn_str value, bool *mine, struct cairn_error *err);
+void cairn_rowstore_imports_free(struct cairn_rowstore *store);
+/* NULL: none from that source was ever begun. */
+const struct rowstore_import *cairn_rowstore_import_newest(const struct cairn_rowstore *store,
+                                                           uint32_t source);
+void cairn_rowstore_import_publish(struct cairn_rowstore *store,
+                                   const struct rowstore_import *import);
+void cairn_rowstore_map_publish(struct cairn_rowstore *store, struct cairn_str text);
+/* Add to a batch. The map of an import is put once, when it begins. */
+void cairn_rowstore_import_put(struct cairn_rowstore *store, rocksdb_writebatch_t *batch,
+                               const struct rowstore_import *import);
+void cairn_rowstore_import_put_map(struct cairn_rowstore *store, rocksdb_writebatch_t *batch,
+                                   uint64_t begin_offset, struct cairn_str text);
+void cairn_rowstore_map_put(struct cairn_rowstore *store, rocksdb_writebatch_t *batch,
+                            struct cairn_str text);
 
 /* rowstore_apply.c */
 struct rowstore_apply *cairn_rowstore_apply_new(void);

@@ -1,16 +1,26 @@
 /* Key layout of the row store. Byte order of stored keys is (collection, key) order.
  *
- *   column family  key                                              value
- *   -------------  -----------------------------------------------  -------------------------------
- *   rows           collection:u32be escaped-key                     written:i64le (row_merge.h),
- * row vectors        collection:u32be name-len:u8 name escaped-key    offset:u64le, dim floats
- * (f32le) meta           "applied"                                        offset:u64le meta
- * "format"                                         CAIRN_ROWSTORE_FORMAT:u64le meta           "c"
- * collection:u32be                             counts (rowstore_meta.c) meta           "s"
- * collection-name                              newest schema text of that name history
- * collection:u32be escaped-key                     one event's cells ~event-time:u64be
- * ~offset:u64be                (reserved; nothing writes it yet) default        nothing, ever: see
- * cairn_rowstore_flush
+ *   column family  key, and on the line below its value
+ *   -------------  ------------------------------------------------------------------
+ *   rows           collection:u32be escaped-key
+ *                    written:i64le (row_merge.h), row
+ *   vectors        collection:u32be name-len:u8 name escaped-key
+ *                    offset:u64le, dim floats (f32le)
+ *   meta           "applied"
+ *                    offset:u64le
+ *                  "format"
+ *                    CAIRN_ROWSTORE_FORMAT:u64le
+ *                  "c" collection:u32be
+ *                    counts (rowstore_meta.c)
+ *                  "s" collection-name
+ *                    newest schema text of that name
+ *                  "map"
+ *                    newest map text
+ *                  "i" begin-offset:u64be, and the same with "m" after it
+ *                    an import's state and its map (rowstore_imports.c)
+ *   history        collection:u32be escaped-key ~event-time:u64be ~offset:u64be
+ *                    one event's cells (reserved; nothing writes it yet)
+ *   default        nothing, ever: see cairn_rowstore_flush
  *
  * escaped-key is the entity key with every 0x00 written as 0x00 0xFF, closed by 0x00 0x01. The
  * terminator sorts below every continuation of the key, so a key sorts before what extends it, and

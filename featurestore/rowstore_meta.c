@@ -1,4 +1,5 @@
 /* The meta family: applied offset, counts of each collection, newest schema text of each name.
+ * What it holds of imports and the map is in rowstore_imports.c.
  *
  * A collection's counts, 48 bytes, little-endian:
  *   0  u8   1 when it was dropped      16  u64  routed           32  i64  newest event time
@@ -198,6 +199,10 @@ static int load_entry(struct cairn_rowstore *store, struct cairn_str key, struct
         return load_collection(store, key, value, err);
     if (key.len > 0 && key.ptr[0] == SCHEMA_PREFIX)
         return load_schema(store, value, err);
+    bool mine = false;
+    int code = cairn_rowstore_imports_load(store, key, value, &mine, err);
+    if (code != 0 || mine)
+        return code;
     return cairn_fail(err, CAIRN_ECORRUPT, "row store: unknown entry in meta");
 }
 
@@ -243,6 +248,7 @@ void cairn_rowstore_meta_free(struct cairn_rowstore *store)
         free(store->schemas[i].name);
     free(store->schemas);
     free(store->collections);
+    cairn_rowstore_imports_free(store);
 }
 
 int cairn_rowstore_each_schema(struct cairn_rowstore *store,

@@ -15,6 +15,7 @@ struct range {
 
 struct cairn_row_scan {
     struct range range;
+    bool all; /* deleted entities too */
 };
 
 struct cairn_vector_scan {
@@ -92,6 +93,16 @@ int cairn_row_scan_open(struct cairn_rowstore *store, uint32_t collection,
     return 0;
 }
 
+int cairn_row_scan_open_all(struct cairn_rowstore *store, uint32_t collection,
+                            struct cairn_str after_key, struct cairn_row_scan **out,
+                            struct cairn_error *err)
+{
+    int code = cairn_row_scan_open(store, collection, after_key, out, err);
+    if (code == 0)
+        (*out)->all = true;
+    return code;
+}
+
 int cairn_row_scan_next(struct cairn_row_scan *scan, struct cairn_str *key,
                         struct cairn_row_view *view, struct cairn_error *err)
 {
@@ -104,7 +115,7 @@ int cairn_row_scan_next(struct cairn_row_scan *scan, struct cairn_str *key,
             return cairn_fail(err, CAIRN_ECORRUPT, "row store: a row has %u bytes", value.len);
         cairn_row_view_init(
             view, (struct cairn_str){value.ptr + ROW_HEAD_BYTES, value.len - ROW_HEAD_BYTES});
-        if (cairn_row_view_exists(view))
+        if (scan->all || cairn_row_view_exists(view))
             return 0;
     }
 }

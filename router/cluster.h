@@ -68,15 +68,18 @@ struct cairn_move_status {
 struct cairn_job_status {
     uint64_t plan;
     enum cairn_job_state state;
-    int64_t started_us, ended_us;   /* wall clock; CAIRN_TIME_NONE */
-    uint64_t done, total;           /* log offsets read, and to be read, over all moves */
+    int64_t started_us, ended_us; /* wall clock; CAIRN_TIME_NONE */
+    uint64_t done, total;         /* log offsets read, and to be read, over all moves */
     uint64_t records, bytes;
-    double rate_per_s;              /* records */
-    double eta_s;                   /* below 0: not known */
-    struct cairn_str error;         /* why it is paused or failed; "" */
+    double rate_per_s;      /* records */
+    double eta_s;           /* below 0: not known */
+    struct cairn_str error; /* why it is paused or failed; "" */
     const struct cairn_move_status *moves;
     uint32_t moves_count;
 };
+/* The shard map that this process goes by: a reference of the caller's; NULL: it knows none yet. */
+const struct cairn_map *cairn_cluster_map(struct cairn_router *router);
+
 /* Plans that are known, the newest first: the one under way and up to CAIRN_JOBS_KEPT_MAX that
  * ended. Everything is in the arena. CAIRN_EUNAVAILABLE: home cannot be reached. */
 int cairn_cluster_jobs(struct cairn_router *router, struct cairn_arena *arena,

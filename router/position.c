@@ -101,18 +101,44 @@ bad:
                       text.len > 100 ? 100 : (int)text.len, text.ptr);
 }
 
+/* News of a shard elsewhere are asked for, once at a time. */
+static int fail_behind(struct cairn_router *router, struct router_member *member, uint64_t applied,
+                       uint64_t asked, struct cairn_error *err)
+{
+    if (member->local == NULL && !atomic_exchange(&member->report_asked, true))
+        router_watch_wake(router);
+    return cairn_fail(err, CAIRN_EPOSITION,
+                      "shard s%u is at offset %llu and the request asks for %llu", member->id,
+                      (unsigned long long)applied, (unsigned long long)asked);
+}
+
+static int reached(struct cairn_router *router, const struct cairn_map *map,
+                   const struct cairn_position *position, struct cairn_error *err)
+{
+    if (position->epoch > map->epoch) {
+        router_ask_reports(router);
+        return cairn_fail(err, CAIRN_EPOSITION,
+                          "the shard map known is of epoch %llu and the request asks for %llu",
+                          (unsigned long long)map->epoch, (unsigned long long)position->epoch);
+    }
+    for (uint32_t i = 0; i < position->count; i++) {
+        struct router_member *member = router_member(router, position->at[i].shard);
+        if (member == NULL || (member->local == NULL && cairn_map_shard(map, member->id) == NULL))
+            continue;
+        uint64_t applied = router_applied(member);
+        if (applied < position->at[i].offset)
+            return fail_behind(router, member, applied, position->at[i].offset, err);
+    }
+    return 0;
+}
+
 int cairn_router_reached(struct cairn_router *router, const struct cairn_position *position,
                          struct cairn_error *err)
 {
-    for (uint32_t i = 0; i < position->count; i++) {
-        uint32_t id = position->at[i].shard;
-        if (id >= router->shards_count)
-            return cairn_fail(err, CAIRN_EPARAM, "Cairn-Min-Position: there is no shard s%u", id);
-        uint64_t applied = cairn_shard_applied(router->shards[id]);
-        if (applied < position->at[i].offset)
-            return cairn_fail(
-                err, CAIRN_EPOSITION, "shard s%u is at offset %llu and the request asks for %llu",
-                id, (unsigned long long)applied, (unsigned long long)position->at[i].offset);
-    }
-    return 0;
+    const struct cairn_map *map;
+    int code = router_map_need(router, &map, err);
+    if (code == 0)
+        code = reached(router, map, position, err);
+    cairn_map_unref(map);
+    return code;
 }

@@ -50,7 +50,7 @@ struct cairn_call {
                                  CAIRN_EOVERLOADED: CAIRN_SHARD_CALLS_MAX are under way;
                                  CAIRN_ETOOLARGE: the answer is over CAIRN_SHARD_ANSWER_BYTES_MAX;
                                  CAIRN_ESHUTDOWN. An answer of any HTTP status is no error. */
-    bool unsent; /* with an error: no byte of the request can have been acted on */
+    bool unsent;              /* with an error: no byte of the request can have been acted on */
     int status;
     struct cairn_buf answer; /* 8-byte aligned; the caller releases it */
 

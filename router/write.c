@@ -1,46 +1,28 @@
 /* Scattering a write over shards and gathering the answers.
  *
- * The gather lives in the caller's arena and outlives the submit call; the last shard to answer
- * calls the caller's done. One count holds the gather while submit is still handing out parts. */
+ *   submit            groups the items, hands each shard its part
+ *   part_done         on a writer's or the transport's thread: the part ends, or its items are done
+ *                     again in a round of their own (write_retry.c)
+ *   gather_release    the last part calls the caller's done
+ *
+ * A part is never repeated unless it is certain that nothing of it was written. */
+#include <stdlib.h>
+
 #include "base/hash.h"
-#include "router/internal.h"
+#include "router/write.h"
 
-struct write_part {
-    struct cairn_shard_write write;
-    uint32_t shard;
-    struct write_gather *gather;
-};
-
-struct write_gather {
-    struct cairn_router *router;
-    struct cairn_router_write *whole;
-    atomic_uint pending;
-    struct write_part *parts;
-    uint32_t parts_count;
-    struct cairn_shard_item *items;     /* grouped by shard */
-    struct cairn_write_result *results; /* in the order of items */
-    uint32_t *places;                   /* item i of the caller stands at places[i] */
-};
+#define DEADLINE_DEFAULT_US UINT64_C(10000000)
 
 static void gather_finish(struct write_gather *gather)
 {
     struct cairn_router_write *whole = gather->whole;
-    whole->shards_count = gather->parts_count;
-    whole->failed_shards = 0;
-    whole->contract.position.epoch = gather->router->epoch;
-    for (uint32_t i = 0; i < gather->parts_count; i++) {
-        struct write_part *part = &gather->parts[i];
-        if (part->write.error.code != 0) {
-            if (whole->failed_shards++ == 0)
-                whole->error = part->write.error;
-            continue;
-        }
-        uint64_t offset = part->write.results[part->write.count - 1].offset;
-        cairn_position_touch(&whole->contract.position, part->shard, offset);
-    }
-    for (uint32_t i = 0; i < whole->count; i++)
-        whole->results[i] = gather->results[gather->places[i]];
-    whole->contract.partial = whole->failed_shards > 0;
+    whole->shards_count = gather->committed + gather->failed;
+    whole->failed_shards = gather->failed;
+    whole->error = gather->error;
+    whole->contract.position = gather->position;
+    whole->contract.position.epoch = atomic_load(&gather->router->epoch);
+    whole->contract.partial = gather->failed > 0;
+    pthread_mutex_destroy(&gather->lock);
     whole->done(whole);
 }
 
@@ -50,52 +32,164 @@ static void gather_release(struct write_gather *gather)
         gather_finish(gather);
 }
 
-static void part_done(struct cairn_shard_write *write)
+static void round_release(struct write_round *round)
 {
-    struct write_part *part = write->context;
-    gather_release(part->gather);
+    if (atomic_fetch_sub(&round->pending, 1) == 1 && round->heap)
+        free(round);
 }
 
-/* Group items by shard with a counting sort that keeps the caller's order within each shard. */
-static void group_items(struct cairn_router *router, struct write_gather *gather,
-                        struct cairn_arena *arena)
+void write_part_end(struct write_part *part)
 {
-    const struct cairn_router_write *whole = gather->whole;
-    uint32_t starts[CAIRN_SHARDS_MAX + 1] = {0};
-    uint32_t *shards = cairn_arena_alloc(arena, whole->count * sizeof *shards);
-    uint64_t *tokens = cairn_arena_alloc(arena, whole->count * sizeof *tokens);
-    for (uint32_t i = 0; i < whole->count; i++) {
-        const struct cairn_router_item *item = &whole->items[i];
-        shards[i] = router_place(router, whole->schema,
-                                 item->route.len > 0 ? item->route : item->key, &tokens[i]);
-        starts[shards[i] + 1]++;
+    struct write_round *round = part->round;
+    struct write_gather *gather = round->gather;
+    pthread_mutex_lock(&gather->lock);
+    if (part->error.code == 0) {
+        gather->committed++;
+        cairn_position_touch(&gather->position, part->member->id,
+                             round->results[part->first + part->count - 1].offset);
+    } else if (gather->failed++ == 0) {
+        gather->error = part->error;
     }
-    for (uint32_t s = 0; s < router->shards_count; s++)
-        starts[s + 1] += starts[s];
-    for (uint32_t s = 0; s < router->shards_count; s++) {
-        uint32_t count = starts[s + 1] - starts[s];
-        if (count == 0)
-            continue;
-        struct write_part *part = &gather->parts[gather->parts_count++];
-        part->shard = s;
-        part->gather = gather;
-        part->write = (struct cairn_shard_write){.items = &gather->items[starts[s]],
-                                                 .count = count,
-                                                 .results = &gather->results[starts[s]],
-                                                 .done = part_done,
+    pthread_mutex_unlock(&gather->lock);
+    for (uint32_t i = part->first; i < part->first + part->count && part->error.code == 0; i++)
+        gather->whole->results[round->places[i]] = round->results[i];
+    round_release(round);
+    gather_release(gather);
+}
+
+static void part_done(struct write_part *part)
+{
+    struct write_round *round = part->round;
+    struct write_gather *gather = round->gather;
+    if (part->error.code == 0 || !write_part_again(part)) {
+        write_part_end(part);
+        return;
+    }
+    round_release(round);
+    gather_release(gather);
+}
+
+static void local_done(struct cairn_shard_write *write)
+{
+    struct write_part *part = write->context;
+    part->error = write->error;
+    part_done(part);
+}
+
+/* Whether the shard may have written the part although it did not say so. */
+static bool is_uncertain(const struct router_remote *remote, int code)
+{
+    const struct cairn_call *call = &remote->call;
+    if (call->error.code != 0)
+        return !call->unsent && code != CAIRN_EOVERLOADED;
+    return !remote->understood && call->status >= 500;
+}
+
+static void remote_done(struct router_remote *remote)
+{
+    struct write_part *part = remote->context;
+    struct write_round *round = part->round;
+    struct cairn_arena arena = {0};
+    struct cairn_shard_answer answer;
+    int code = router_remote_take(remote, &arena, &answer);
+    part->error = answer.error;
+    if (code == 0 && answer.results_count != part->count) {
+        part->error.code = cairn_fail(&part->error, CAIRN_EINTERNAL,
+                                      "shard s%u answered with %u results for %u items",
+                                      part->member->id, answer.results_count, part->count);
+    } else if (code == 0) {
+        memcpy(&round->results[part->first], answer.results, part->count * sizeof *answer.results);
+    } else if (is_uncertain(remote, code)) {
+        part->error.code = CAIRN_EUNAVAILABLE;
+        cairn_error_prefix(&part->error, "the outcome is unknown, read before writing again");
+    }
+    router_remote_end(remote);
+    cairn_arena_release(&arena);
+    part_done(part);
+}
+
+static void start_part(struct write_part *part)
+{
+    struct write_round *round = part->round;
+    struct cairn_router *router = round->gather->router;
+    struct cairn_shard_item *items = &round->items[part->first];
+    if (part->member->local != NULL) {
+        part->write = (struct cairn_shard_write){.items = items,
+                                                 .count = part->count,
+                                                 .results = &round->results[part->first],
+                                                 .done = local_done,
                                                  .context = part};
+        if (cairn_shard_submit(part->member->local, &part->write) != 0)
+            local_done(&part->write);
+        return;
     }
-    for (uint32_t i = 0; i < whole->count; i++) {
-        const struct cairn_router_item *item = &whole->items[i];
-        gather->places[i] = starts[shards[i]]++;
-        gather->items[gather->places[i]] =
-            (struct cairn_shard_item){.kind = CAIRN_RECORD_ENTITY,
-                                      .collection = whole->schema->id,
-                                      .token = tokens[i],
-                                      .payload = item->payload,
-                                      .key = item->key,
-                                      .if_offset = item->if_offset};
+    struct cairn_shard_request request = {.epoch = round->epoch,
+                                          .collection = items[0].collection,
+                                          .items = items,
+                                          .items_count = part->count};
+    router_remote_init(&part->remote, router, part->member, CAIRN_SHARD_WRITE, remote_done, part);
+    router_remote_start(&part->remote, &request, round->gather->deadline_us);
+}
+
+/* A counting sort that keeps the order within each shard. */
+int write_round_group(struct write_round *round, const struct cairn_shard_item *unsorted,
+                      const uint32_t *places, struct cairn_error *err)
+{
+    struct cairn_router *router = round->gather->router;
+    uint32_t starts[CAIRN_SHARDS_MAX + 1] = {0};
+    const struct cairn_map *map;
+    int code = router_map_need(router, &map, err);
+    if (code != 0)
+        return code;
+    uint16_t *owners = cairn_malloc(round->count * sizeof *owners);
+    round->epoch = map->epoch;
+    for (uint32_t i = 0; i < round->count; i++) {
+        owners[i] = (uint16_t)cairn_map_owner(map, unsorted[i].token);
+        starts[owners[i] + 1]++;
     }
+    round->parts_count = 0;
+    for (uint32_t s = 0; s < CAIRN_SHARDS_MAX; s++) {
+        uint32_t count = starts[s + 1];
+        starts[s + 1] += starts[s];
+        if (count > 0)
+            round->parts[round->parts_count++] =
+                (struct write_part){.round = round,
+                                    .member = router_member(router, s),
+                                    .first = starts[s],
+                                    .count = count};
+    }
+    for (uint32_t i = 0; i < round->count; i++) {
+        uint32_t to = starts[owners[i]]++;
+        round->items[to] = unsorted[i];
+        round->places[to] = places != NULL ? places[i] : i;
+    }
+    free(owners);
+    cairn_map_unref(map);
+    return 0;
+}
+
+/* The round may be gone when the last part was started. */
+void write_round_start(struct write_round *round)
+{
+    uint32_t count = round->parts_count;
+    struct write_part *parts = round->parts;
+    atomic_store(&round->pending, count);
+    for (uint32_t i = 0; i < count; i++)
+        start_part(&parts[i]);
+}
+
+static struct write_round *first_round(struct write_gather *gather, struct cairn_arena *arena)
+{
+    uint32_t count = gather->whole->count;
+    uint32_t parts = count < CAIRN_SHARDS_MAX ? count : CAIRN_SHARDS_MAX;
+    struct write_round *round = cairn_arena_zalloc(arena, sizeof *round);
+    round->gather = gather;
+    round->count = count;
+    round->parts = cairn_arena_alloc(arena, parts * sizeof *round->parts);
+    round->items = cairn_arena_alloc(arena, count * sizeof *round->items);
+    round->results = cairn_arena_zalloc(arena, count * sizeof *round->results);
+    round->places = cairn_arena_alloc(arena, count * sizeof *round->places);
+    return round;
 }
 
 void cairn_router_submit(struct cairn_router *router, struct cairn_router_write *write)
@@ -104,80 +198,101 @@ void cairn_router_submit(struct cairn_router *router, struct cairn_router_write 
     struct write_gather *gather = cairn_arena_zalloc(arena, sizeof *gather);
     gather->router = router;
     gather->whole = write;
-    gather->parts = cairn_arena_alloc(arena, router->shards_count * sizeof *gather->parts);
-    gather->items = cairn_arena_alloc(arena, write->count * sizeof *gather->items);
-    gather->results = cairn_arena_zalloc(arena, write->count * sizeof *gather->results);
-    gather->places = cairn_arena_alloc(arena, write->count * sizeof *gather->places);
+    gather->deadline_us = write->deadline_us != 0 ? write->deadline_us
+                                                  : cairn_time_monotonic_us() + DEADLINE_DEFAULT_US;
+    pthread_mutex_init(&gather->lock, NULL);
     write->gather = gather;
-    write->error = (struct cairn_error){.code = 0};
     write->contract = (struct cairn_contract){.partial = false};
-    group_items(router, gather, arena);
 
-    uint32_t parts_count = gather->parts_count;
-    atomic_init(&gather->pending, parts_count + 1);
-    for (uint32_t i = 0; i < parts_count; i++)
-        if (cairn_shard_submit(router->shards[gather->parts[i].shard], &gather->parts[i].write) !=
-            0)
-            gather_release(gather);
+    struct cairn_shard_item *items = cairn_arena_alloc(arena, write->count * sizeof *items);
+    for (uint32_t i = 0; i < write->count; i++) {
+        const struct cairn_router_item *item = &write->items[i];
+        items[i] = (struct cairn_shard_item){
+            .kind = CAIRN_RECORD_ENTITY,
+            .collection = write->schema->id,
+            .token =
+                cairn_token(write->schema->name, item->route.len > 0 ? item->route : item->key),
+            .payload = item->payload,
+            .key = item->key,
+            .if_offset = item->if_offset};
+    }
+    struct write_round *round = first_round(gather, arena);
+    if (write_round_group(round, items, NULL, &gather->error) != 0) {
+        gather->failed = 1;
+        gather_finish(gather);
+        return;
+    }
+    atomic_init(&gather->pending, round->parts_count + 1);
+    write_round_start(round);
     gather_release(gather);
+}
+
+struct route_settling {
+    struct cairn_entity *entity;
+    struct cairn_arena *arena;
+    bool *changed;
+    struct cairn_error *err;
+    int code;
+};
+
+static void settle(void *context, uint32_t at, const struct cairn_row_ref *row)
+{
+    struct route_settling *settling = context;
+    struct cairn_entity *entity = settling->entity;
+    (void)at;
+    if (!row->found)
+        return;
+    struct cairn_str route = cairn_row_view_route(&row->view);
+    if (entity->route.len == 0 && route.len > 0) {
+        entity->route = cairn_arena_dup(settling->arena, route);
+        *settling->changed = true;
+    } else if (!cairn_str_eq(entity->route, route)) {
+        struct cairn_str held = route.len > 0 ? route : entity->key;
+        settling->code =
+            cairn_fail(settling->err, CAIRN_EPRECONDITION,
+                       "route: entity %.*s has the route %.*s, which it keeps until it is deleted",
+                       CAIRN_STR_ARG(entity->key), CAIRN_STR_ARG(held));
+    }
 }
 
 int cairn_router_settle_route(struct cairn_router *router, const struct cairn_schema *schema,
                               struct cairn_entity *entity, struct cairn_arena *arena, bool *changed,
                               struct cairn_error *err)
 {
-    struct cairn_row_pin pin = {0};
     struct cairn_contract contract = {0};
-    uint32_t shard;
+    struct route_settling settling = {
+        .entity = entity, .arena = arena, .changed = changed, .err = err};
     *changed = false;
     if (cairn_str_eq(entity->route, entity->key))
         entity->route.len = 0;
-    int code = router_find(router, schema, entity->key, &contract, &shard, &pin, err);
-    if (code == 0 && pin.found) {
-        struct cairn_str route = cairn_row_view_route(&pin.view);
-        if (entity->route.len == 0 && route.len > 0) {
-            entity->route = cairn_arena_dup(arena, route);
-            *changed = true;
-        } else if (!cairn_str_eq(entity->route, route)) {
-            struct cairn_str held = route.len > 0 ? route : entity->key;
-            code = cairn_fail(
-                err, CAIRN_EPRECONDITION,
-                "route: entity %.*s has the route %.*s, which it keeps until it is deleted",
-                CAIRN_STR_ARG(entity->key), CAIRN_STR_ARG(held));
-        }
+    struct cairn_router_fetch fetch = {.schema = schema,
+                                       .keys = &entity->key,
+                                       .count = 1,
+                                       .arena = arena,
+                                       .deadline_us = cairn_time_monotonic_us() + ROUTER_CALL_US};
+    int code;
+    if (cairn_router_may_block(router)) {
+        code = cairn_router_get_wait(router, &fetch, settle, &settling, &contract, err);
+    } else {
+        (void)cairn_router_fetch(router, &fetch);
+        code = cairn_router_get(router, &fetch, settle, &settling, &contract, err);
+        cairn_router_fetch_end(&fetch);
     }
-    cairn_row_pin_release(&pin);
-    return code;
+    return code != 0 ? code : settling.code;
 }
-
-struct write_waiting {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool done;
-};
 
 static void wake(struct cairn_router_write *write)
 {
-    struct write_waiting *waiting = write->context;
-    pthread_mutex_lock(&waiting->lock);
-    waiting->done = true;
-    pthread_cond_signal(&waiting->changed);
-    pthread_mutex_unlock(&waiting->lock);
+    router_latch_release(write->context);
 }
 
 int cairn_router_write_wait(struct cairn_router *router, struct cairn_router_write *write)
 {
-    struct write_waiting waiting = {.done = false};
-    pthread_mutex_init(&waiting.lock, NULL);
-    pthread_cond_init(&waiting.changed, NULL);
+    struct router_latch latch;
+    router_latch_init(&latch, 1);
     write->done = wake;
-    write->context = &waiting;
+    write->context = &latch;
     cairn_router_submit(router, write);
-    pthread_mutex_lock(&waiting.lock);
-    while (!waiting.done)
-        pthread_cond_wait(&waiting.changed, &waiting.lock);
-    pthread_mutex_unlock(&waiting.lock);
-    pthread_cond_destroy(&waiting.changed);
-    pthread_mutex_destroy(&waiting.lock);
+    router_latch_wait(&latch);
     return write->error.code;
 }

@@ -187,6 +187,8 @@ int shard_apply_schema(struct cairn_shard *shard, struct cairn_str text, uint64_
     int code = cairn_schema_decode(text, &schema, err);
     if (code != 0)
         return code;
+    if (schema->version > atomic_load(&shard->catalog_version))
+        atomic_store(&shard->catalog_version, schema->version);
     if (schema->dropped)
         collection_remove(shard, schema->id);
     else
@@ -215,12 +217,16 @@ int shard_views_follow(struct cairn_shard *shard, const struct cairn_log_record 
                        uint32_t count, const struct cairn_apply_output *output,
                        struct cairn_error *err)
 {
-    for (uint32_t i = 0; i < count; i++)
-        if (records[i].kind == CAIRN_RECORD_SCHEMA) {
-            int code = shard_apply_schema(shard, records[i].payload, 0, err);
-            if (code != 0)
-                return code;
-        }
+    for (uint32_t i = 0; i < count; i++) {
+        int code = 0;
+        if (records[i].kind == CAIRN_RECORD_SCHEMA)
+            code = shard_apply_schema(shard, records[i].payload, 0, err);
+        else if (records[i].kind == CAIRN_RECORD_MAP ||
+                 records[i].kind == CAIRN_RECORD_IMPORT_BEGIN)
+            code = shard_ownership_follow(shard, &records[i], err);
+        if (code != 0)
+            return code;
+    }
     for (uint32_t i = 0; i < output->changes_count; i++) {
         const struct cairn_vector_change *change = &output->changes[i];
         struct cairn_index *index = index_find(shard, change->collection, change->vector);

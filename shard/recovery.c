@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "base/diag.h"
+#include "base/shard_wire.h"
 #include "base/time.h"
 
 #define REPLAY_RECORDS_MAX  1024u
@@ -47,7 +48,7 @@ static int reconcile_key(struct cairn_shard *shard, const struct shard_collectio
                          struct cairn_str key, uint64_t record_offset, struct cairn_error *err)
 {
     struct cairn_row_pin pin = {0};
-    int code = cairn_shard_get(shard, collection->schema->id, key, &pin, err);
+    int code = cairn_rowstore_get(shard->rows, collection->schema->id, key, &pin, err);
     for (uint32_t i = 0; code == 0 && i < collection->vectors_count; i++) {
         struct shard_vector *vector = collection->vectors[i];
         if (cairn_index_offset(vector->index) >= record_offset)
@@ -69,6 +70,40 @@ static int reconcile_key(struct cairn_shard *shard, const struct shard_collectio
     return code;
 }
 
+/* Reconcile the keys that one record touched. */
+static int reconcile_record(struct cairn_shard *shard, const struct shard_collection *collection,
+                            const struct cairn_log_record *record, struct cairn_arena *arena,
+                            struct cairn_error *err)
+{
+    struct cairn_str bytes = record->payload;
+    struct cairn_imported imported;
+    struct cairn_entity entity;
+    struct cairn_str *keys;
+    uint32_t count = 0;
+    int code = 0;
+    switch (record->kind) {
+    case CAIRN_RECORD_FORGET:
+        code = cairn_forget_decode(bytes, arena, &keys, &count, err);
+        for (uint32_t i = 0; code == 0 && i < count; i++)
+            code = reconcile_key(shard, collection, keys[i], record->offset, err);
+        return code;
+    case CAIRN_RECORD_IMPORT:
+        code = cairn_imported_decode(bytes, &imported, err);
+        if (code != 0)
+            return code;
+        bytes = imported.entity;
+        break;
+    case CAIRN_RECORD_ENTITY:
+        break;
+    default:
+        return 0;
+    }
+    code = cairn_entity_decode(bytes, arena, &entity, err);
+    if (code == 0 && (entity.op != CAIRN_OP_PATCH || entity.vectors_count > 0))
+        code = reconcile_key(shard, collection, entity.key, record->offset, err);
+    return code;
+}
+
 /* V < R: reconcile the keys that records in (from, to] touched. */
 static int reconcile(struct cairn_shard *shard, uint64_t from, uint64_t to, struct cairn_error *err)
 {
@@ -82,14 +117,10 @@ static int reconcile(struct cairn_shard *shard, uint64_t from, uint64_t to, stru
         if (code != 0 || record.offset > to)
             break;
         const struct shard_collection *collection = shard_collection_find(shard, record.collection);
-        if (record.kind != CAIRN_RECORD_ENTITY || collection == NULL ||
-            collection->vectors_count == 0)
+        if (collection == NULL || collection->vectors_count == 0)
             continue;
-        struct cairn_entity entity;
         cairn_arena_reset(&arena);
-        code = cairn_entity_decode(record.payload, &arena, &entity, err);
-        if (code == 0 && (entity.op != CAIRN_OP_PATCH || entity.vectors_count > 0))
-            code = reconcile_key(shard, collection, entity.key, record.offset, err);
+        code = reconcile_record(shard, collection, &record, &arena, err);
     }
     cairn_arena_release(&arena);
     cairn_log_cursor_close(&cursor);
@@ -122,7 +153,9 @@ static int indexes_catch_up(struct cairn_shard *shard, uint64_t applied, struct 
     return 0;
 }
 
-/* R < E: read a run of records into the arena. Returns the count; *end is set at the log's end. */
+/* R < E: read a run of records into the arena. Returns the count; *end is set at the log's end. A
+ * run ends with a forget, whose rows are all loaded when it is applied: those of many would be more
+ * than their own bytes tell. */
 static int read_run(struct cairn_log_cursor *cursor, struct cairn_arena *arena,
                     struct cairn_log_record *records, uint32_t *count, bool *end,
                     struct cairn_error *err)
@@ -141,6 +174,8 @@ static int read_run(struct cairn_log_cursor *cursor, struct cairn_arena *arena,
         record->payload = cairn_arena_dup(arena, record->payload);
         bytes += record->payload.len;
         (*count)++;
+        if (record->kind == CAIRN_RECORD_FORGET)
+            break;
     }
     return 0;
 }
@@ -158,6 +193,8 @@ static int replay(struct cairn_shard *shard, uint64_t *replayed, struct cairn_er
         uint32_t count = 0;
         cairn_arena_reset(&arena);
         code = read_run(cursor, &arena, records, &count, &end, err);
+        if (code == 0)
+            code = shard_ownership_check_replay(shard, records, count, err);
         if (code != 0 || count == 0)
             break;
         struct cairn_apply_output output = {.results = results};
@@ -297,6 +334,8 @@ int shard_views_open(struct cairn_shard *shard, const struct cairn_shard_options
         code = rows_behind_log(shard, rows_path, err);
     if (code == 0)
         code = cairn_rowstore_each_schema(shard->rows, open_catalog_schema, shard, err);
+    if (code == 0)
+        code = shard_ownership_open(shard, err);
     if (code == 0)
         code = indexes_catch_up(shard, cairn_rowstore_applied(shard->rows), err);
     uint64_t replayed = 0;

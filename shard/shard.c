@@ -5,13 +5,17 @@
  *   read-only   the log or the row store failed: submit refuses, reads go on until a restart
  *   close       the writer drains the queue, the views are saved, all is freed
  *
- * Lock order: queue_lock, state_lock and catalog_lock are never held together. */
+ * Lock order: queue_lock, state_lock, catalog_lock and ownership.lock are never held together;
+ * forget.lock comes before all of them. */
 #include "shard/internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/diag.h"
+
+/* Longer than a read that has begun may take to come to its rows. */
+#define FORGET_AFTER_MS_DEFAULT 5000u
 
 void shard_refuse_writes(struct cairn_shard *shard, int code, const char *format, ...)
 {
@@ -35,16 +39,23 @@ static void init_locks(struct cairn_shard *shard)
     pthread_mutex_init(&shard->state_lock, NULL);
     pthread_mutex_init(&shard->export_lock, NULL);
     pthread_rwlock_init(&shard->catalog_lock, NULL);
+    pthread_mutex_init(&shard->digest.lock, NULL);
+    pthread_mutex_init(&shard->hot.lock, NULL);
+    shard_ownership_init(shard);
     shard->queue_tail = &shard->queue_head;
 }
 
 static void free_shard(struct cairn_shard *shard)
 {
+    shard_ownership_release(shard);
+    pthread_mutex_destroy(&shard->hot.lock);
+    pthread_mutex_destroy(&shard->digest.lock);
     pthread_rwlock_destroy(&shard->catalog_lock);
     pthread_mutex_destroy(&shard->export_lock);
     pthread_mutex_destroy(&shard->state_lock);
     pthread_cond_destroy(&shard->queue_filled);
     pthread_mutex_destroy(&shard->queue_lock);
+    shard_exports_release(shard);
     free(shard->dir);
     free(shard);
 }
@@ -60,6 +71,8 @@ int cairn_shard_open(const struct cairn_shard_options *options, struct cairn_sha
     shard->builders = options->builders;
     shard->metrics = options->metrics;
     shard->free_bytes_min = options->free_bytes_min;
+    shard->forget_after_ms = options->forget_after_ms == 0 ? FORGET_AFTER_MS_DEFAULT
+                                                           : options->forget_after_ms;
     init_locks(shard);
     if (shard->metrics != NULL)
         shard_exports_register(shard);
@@ -73,6 +86,11 @@ int cairn_shard_open(const struct cairn_shard_options *options, struct cairn_sha
         goto fail;
     }
     shard->writer_started = true;
+    code = shard_forget_open(shard, err);
+    if (code != 0) {
+        cairn_shard_close(&shard);
+        return code;
+    }
     *out = shard;
     return 0;
 
@@ -88,6 +106,7 @@ void cairn_shard_close(struct cairn_shard **handle)
     if (shard == NULL)
         return;
     *handle = NULL;
+    shard_forget_close(shard);
     pthread_mutex_lock(&shard->queue_lock);
     shard->stopping = true;
     pthread_cond_signal(&shard->queue_filled);
@@ -109,6 +128,18 @@ static int refuse(struct cairn_shard *shard, struct cairn_shard_write *write)
 }
 
 int cairn_shard_submit(struct cairn_shard *shard, struct cairn_shard_write *write)
+{
+    write->terms = NULL;
+    for (uint32_t i = 0; i < write->count; i++)
+        if (write->items[i].kind != CAIRN_RECORD_ENTITY &&
+            write->items[i].kind != CAIRN_RECORD_SCHEMA)
+            return cairn_fail(&write->error, CAIRN_EPARAM,
+                              "items[%u]: records of kind %u are not written from outside", i,
+                              write->items[i].kind);
+    return shard_queue(shard, write);
+}
+
+int shard_queue(struct cairn_shard *shard, struct cairn_shard_write *write)
 {
     if (atomic_load_explicit(&shard->state, memory_order_relaxed) != CAIRN_SHARD_SERVING)
         return refuse(shard, write);
@@ -144,26 +175,6 @@ int cairn_shard_submit(struct cairn_shard *shard, struct cairn_shard_write *writ
     return code;
 }
 
-int cairn_shard_get(struct cairn_shard *shard, uint32_t collection, struct cairn_str key,
-                    struct cairn_row_pin *out, struct cairn_error *err)
-{
-    return cairn_rowstore_get(shard->rows, collection, key, out, err);
-}
-
-int cairn_shard_get_vector(struct cairn_shard *shard, uint32_t collection, struct cairn_str key,
-                           struct cairn_str vector, float *out, uint32_t dim,
-                           struct cairn_error *err)
-{
-    return cairn_rowstore_get_vector(shard->rows, collection, key, vector, out, dim, err);
-}
-
-int cairn_shard_scan_open(struct cairn_shard *shard, uint32_t collection,
-                          struct cairn_str after_key, struct cairn_row_scan **out,
-                          struct cairn_error *err)
-{
-    return cairn_row_scan_open(shard->rows, collection, after_key, out, err);
-}
-
 void cairn_shard_counts(struct cairn_shard *shard, uint32_t collection,
                         struct cairn_collection_counts *out)
 {
@@ -175,50 +186,6 @@ int cairn_shard_each_schema(struct cairn_shard *shard,
                             struct cairn_error *err)
 {
     return cairn_rowstore_each_schema(shard->rows, each, arg, err);
-}
-
-/* Collect the keys of matching rows for the index. One pass over the collection's rows. */
-static int fill_filter(struct cairn_shard *shard, uint32_t collection,
-                       const struct cairn_filter *filter, struct cairn_index_filter *keys,
-                       struct cairn_error *err)
-{
-    struct cairn_row_scan *scan = NULL;
-    int code = cairn_row_scan_open(shard->rows, collection, (struct cairn_str){0}, &scan, err);
-    int64_t now_us = shard->io->now_us(shard->io->context);
-    while (code == 0) {
-        struct cairn_str key;
-        struct cairn_row_view row;
-        code = cairn_row_scan_next(scan, &key, &row, err);
-        if (code == 0 && cairn_filter_match(filter, &row, now_us))
-            cairn_index_filter_add(keys, key);
-    }
-    cairn_row_scan_close(&scan);
-    return code == CAIRN_EEND ? 0 : code;
-}
-
-int cairn_shard_search(struct cairn_shard *shard, uint32_t collection, struct cairn_str vector,
-                       const struct cairn_index_search *search, const struct cairn_filter *filter,
-                       struct cairn_arena *arena, struct cairn_index_hit *hits,
-                       uint32_t *hits_count, struct cairn_error *err)
-{
-    *hits_count = 0;
-    struct shard_vector *field = shard_vector_find(shard, collection, vector);
-    if (field == NULL)
-        return cairn_fail(err, CAIRN_ENOVECTOR, "the collection has no vector named %.*s",
-                          CAIRN_STR_ARG(vector));
-    struct cairn_index_search asked = *search;
-    struct cairn_index_filter *keys = NULL;
-    int code = 0;
-    if (filter != NULL) {
-        keys = cairn_index_filter_new(field->index);
-        code = fill_filter(shard, collection, filter, keys, err);
-        asked.filter = keys;
-    }
-    if (code == 0)
-        code = cairn_index_search(field->index, &asked, arena, hits, hits_count, err);
-    cairn_index_filter_free(&keys);
-    shard_vector_release(field);
-    return code;
 }
 
 int cairn_shard_index_stats(struct cairn_shard *shard, uint32_t collection, struct cairn_str vector,

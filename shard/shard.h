@@ -52,14 +52,16 @@ struct cairn_shard_write {
     struct cairn_write_result *results; /* one per item, filled before done */
     void (*done)(struct cairn_shard_write *write);
     void *context;
-    /* code 0: durable and visible. CAIRN_ENOCOLLECTION: the collection was dropped before. */
+    /* code 0: durable and visible. CAIRN_ENOCOLLECTION: the collection was dropped before.
+     * CAIRN_ENOTOWNER: the shard does not own the token of an item; nothing was written. */
     struct cairn_error error;
 
-    struct cairn_shard_write *next; /* the shard's */
-    uint64_t bytes;                 /* the shard's */
+    struct cairn_shard_write *next;        /* the shard's */
+    uint64_t bytes;                        /* the shard's */
+    const struct shard_write_terms *terms; /* the shard's */
 };
 
-/* Queue a write. Returns 0 and calls done exactly once later, or returns an error and never does:
+/* Queue a write of entities or schemas. Returns 0 and calls done exactly once later, or returns an error and never does:
  * CAIRN_EOVERLOADED (queue full), CAIRN_ENOSPACE, CAIRN_ECORRUPT, CAIRN_EIO, CAIRN_ESHUTDOWN;
  * write->error then says more. */
 int cairn_shard_submit(struct cairn_shard *shard, struct cairn_shard_write *write);

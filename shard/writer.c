@@ -5,7 +5,8 @@
  * of one group:
  *
  *   take      move writes from the queue
- *   admit     check if_offset preconditions; a write that fails leaves the group
+ *   admit     check that the shard owns the tokens, and if_offset preconditions; a write that fails
+ *             leaves the group, one to tokens that are being cut over is held (hold.c)
  *   append    check free disk space, one log append, one fsync
  *   apply     row store, catalog, indexes
  *   publish   raise `applied`
@@ -13,14 +14,18 @@
  *
  * A precondition looks at the row store, which does not know the group's own earlier writes; a
  * write with a precondition on a key that the group already writes therefore waits for the next
- * group. */
+ * group. A map is a group of its own, so every other write of a group is admitted under the map
+ * that is in force at its place in the log. */
 #include "shard/internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/diag.h"
 #include "base/hash.h"
+#include "base/time.h"
 
 /* One group's arrays, reused; grown, never shrunk below what the queue's limits allow. */
 struct shard_group {
@@ -33,6 +38,7 @@ struct shard_group {
     uint32_t entries_count, entries_capacity;
     uint64_t *keys; /* open-addressed set of the hashes of the group's keys; 0 is empty */
     uint32_t keys_capacity;
+    bool has_map; /* it is one map and nothing else */
     struct cairn_shard_write *rest; /* taken from the queue, for the next group */
 };
 
@@ -103,12 +109,34 @@ static void group_reserve(struct shard_group *group, uint32_t entries, uint32_t 
     memset(group->keys, 0, group->keys_capacity * sizeof *group->keys);
 }
 
-/* Wait for work; NULL when stopping and nothing is left. The list stays linked through `next`. */
-static struct cairn_shard_write *take(struct cairn_shard *shard)
+/* Wait for work, or for what control asks; the queue's lock is held. */
+static void wait_for_work(struct cairn_shard *shard)
+{
+    uint64_t until_us = shard_hold_until_us(shard);
+    if (until_us == 0) {
+        pthread_cond_wait(&shard->queue_filled, &shard->queue_lock);
+        return;
+    }
+    struct timespec until = {.tv_sec = (time_t)(until_us / 1000000),
+                             .tv_nsec = (long)(until_us % 1000000) * 1000};
+    (void)pthread_cond_clockwait(&shard->queue_filled, &shard->queue_lock, CLOCK_MONOTONIC,
+                                 &until);
+}
+
+static bool has_work(const struct cairn_shard *shard)
+{
+    return shard->queue_head != NULL || shard->stopping || shard->control.freeze != NULL ||
+           shard->control.thaw != 0;
+}
+
+/* Take a group's worth of writes from the queue; NULL when there are none, or only something for
+ * hold.c. The list stays linked through `next`. *stopping says that no more will come. */
+static struct cairn_shard_write *take(struct cairn_shard *shard, bool *stopping)
 {
     pthread_mutex_lock(&shard->queue_lock);
-    while (shard->queue_head == NULL && !shard->stopping)
-        pthread_cond_wait(&shard->queue_filled, &shard->queue_lock);
+    if (!has_work(shard))
+        wait_for_work(shard);
+    *stopping = shard->stopping;
     struct cairn_shard_write *list = shard->queue_head, *last = NULL;
     uint64_t bytes = 0;
     uint64_t count = 0;
@@ -156,11 +184,94 @@ static int check_precondition(struct cairn_shard *shard, const struct cairn_shar
         CAIRN_STR_ARG(item->key), (unsigned long long)item->if_offset, (unsigned long long)offset);
 }
 
-enum admission { ADMIT, REFUSE, WAIT };
+enum admission { ADMIT, REFUSE, WAIT, HOLD };
+
+/* A map must be newer than the one in force, and must not take tokens from this shard, unless it is
+ * a release: then exactly those of the move that is held. */
+static enum admission admit_map(struct cairn_shard *shard, const struct shard_group *group,
+                                struct cairn_shard_write *write)
+{
+    const struct cairn_map *now = shard->ownership.map, *map = write->terms->map;
+    const struct shard_hold *hold = &shard->hold;
+    uint64_t epoch = now != NULL ? now->epoch : 0;
+    if (group->writes_count > 0)
+        return WAIT;
+    if (now != NULL && now->cluster != map->cluster) {
+        cairn_fail(&write->error, CAIRN_EPARAM,
+                   "shard s%u belongs to the cluster %016llx and the map to %016llx", shard->id,
+                   (unsigned long long)now->cluster, (unsigned long long)map->cluster);
+        return REFUSE;
+    }
+    if (write->terms->if_epoch != CAIRN_OFFSET_NONE && write->terms->if_epoch != epoch) {
+        cairn_fail(&write->error, CAIRN_EPRECONDITION, "shard s%u is at epoch %llu, not %llu",
+                   shard->id, (unsigned long long)epoch,
+                   (unsigned long long)write->terms->if_epoch);
+        return REFUSE;
+    }
+    if (map->epoch <= epoch)
+        return REFUSE; /* known already: nothing to do, and no error */
+    bool fenced = hold->active && write->terms->fence == hold->fence &&
+                  cairn_time_monotonic_us() < hold->until_us;
+    if (write->terms->fence != 0 && !fenced) {
+        cairn_fail(&write->error, CAIRN_EPRECONDITION,
+                   "shard s%u: the hold on writes that the release names is over", shard->id);
+        return REFUSE;
+    }
+    for (uint32_t i = 0; now != NULL && i < map->moves_count; i++) {
+        const struct cairn_map_move *move = &map->moves[i];
+        if (move->source != shard->id || !move->done || now->plan != map->plan)
+            continue;
+        const struct cairn_map_move *before = cairn_map_move(now, move->source, move->target);
+        bool held = fenced && hold->move.target == move->target;
+        if (before != NULL && !before->done && !held) {
+            cairn_fail(&write->error, CAIRN_EPRECONDITION,
+                       "shard s%u has not released what the map of epoch %llu gives to s%u",
+                       shard->id, (unsigned long long)map->epoch, move->target);
+            return REFUSE;
+        }
+    }
+    return ADMIT;
+}
+
+/* Whether the map lets this record be appended here. */
+static int check_ownership(struct cairn_shard *shard, const struct cairn_shard_item *item,
+                           struct cairn_error *err)
+{
+    const struct cairn_map *map = shard->ownership.map;
+    if (item->kind == CAIRN_RECORD_ENTITY) {
+        if (map != NULL && cairn_map_owner(map, item->token) == shard->id)
+            return 0;
+    } else if (item->kind == CAIRN_RECORD_IMPORT) {
+        const struct cairn_map_move *move =
+            map != NULL ? cairn_map_move_of(map, item->token) : NULL;
+        if (move != NULL && move->target == shard->id && !move->done)
+            return 0;
+    } else
+        return 0;
+    return cairn_fail(err, CAIRN_ENOTOWNER,
+                      "shard s%u does not own the token of key %.*s at epoch %llu", shard->id,
+                      CAIRN_STR_ARG(item->key),
+                      (unsigned long long)(map != NULL ? map->epoch : 0));
+}
 
 static enum admission admit(struct cairn_shard *shard, struct shard_group *group,
                             struct cairn_shard_write *write)
 {
+    if (write->terms != NULL && write->terms->map != NULL)
+        return admit_map(shard, group, write);
+    if (group->has_map)
+        return WAIT;
+    if (write->terms != NULL && write->terms->if_epoch != CAIRN_OFFSET_NONE &&
+        write->terms->if_epoch != cairn_shard_epoch(shard)) {
+        cairn_fail(&write->error, CAIRN_EPRECONDITION, "shard s%u has another map meanwhile",
+                   shard->id);
+        return REFUSE;
+    }
+    if (shard_hold_covers(shard, write))
+        return shard_hold_keep(shard, write) == 0 ? HOLD : REFUSE;
+    for (uint32_t i = 0; i < write->count; i++)
+        if (check_ownership(shard, &write->items[i], &write->error) != 0)
+            return REFUSE;
     for (uint32_t i = 0; i < write->count; i++) {
         const struct cairn_shard_item *item = &write->items[i];
         if (item->if_offset == CAIRN_OFFSET_NONE)
@@ -173,7 +284,8 @@ static enum admission admit(struct cairn_shard *shard, struct shard_group *group
     return ADMIT;
 }
 
-static void group_add(struct shard_group *group, struct cairn_shard_write *write)
+static void group_add(struct cairn_shard *shard, struct shard_group *group,
+                      struct cairn_shard_write *write)
 {
     group->batches[group->writes_count] = (struct cairn_log_batch){
         .entries = &group->entries[group->entries_count], .count = write->count};
@@ -186,7 +298,10 @@ static void group_add(struct shard_group *group, struct cairn_shard_write *write
                                      .token = item->token,
                                      .payload = item->payload};
         keys_add(group, key_hash(item));
+        if (item->kind == CAIRN_RECORD_ENTITY)
+            shard_hot_write(shard, item->token, item->collection, item->key);
     }
+    group->has_map = write->terms != NULL && write->terms->map != NULL;
 }
 
 /* Fill the group from `list`; what must wait is left in group->rest. */
@@ -200,6 +315,7 @@ static void group_fill(struct cairn_shard *shard, struct shard_group *group,
     }
     group->writes_count = 0;
     group->entries_count = 0;
+    group->has_map = false;
     group_reserve(group, entries, writes);
     while (list != NULL) {
         struct cairn_shard_write *next = list->next;
@@ -207,8 +323,8 @@ static void group_fill(struct cairn_shard *shard, struct shard_group *group,
         if (verdict == WAIT)
             break;
         if (verdict == ADMIT)
-            group_add(group, list);
-        else
+            group_add(shard, group, list);
+        else if (verdict == REFUSE)
             answer(list);
         list = next;
     }
@@ -255,6 +371,8 @@ static int group_commit(struct cairn_shard *shard, struct shard_group *group,
     if (code != 0)
         return code;
     int64_t ingest_time_us = shard->io->now_us(shard->io->context);
+    if (ingest_time_us < shard->ingest_floor_us)
+        ingest_time_us = shard->ingest_floor_us;
     uint64_t offset = 0;
     code = cairn_log_append(shard->log, group->batches, group->writes_count, &ingest_time_us,
                             &offset, err);
@@ -307,19 +425,78 @@ static void group_run(struct cairn_shard *shard, struct shard_group *group)
     }
 }
 
+static void run_list(struct cairn_shard *shard, struct shard_group *group,
+                     struct cairn_shard_write *list)
+{
+    while (list != NULL) {
+        group_fill(shard, group, list);
+        group_run(shard, group);
+        list = group->rest;
+    }
+}
+
 void *shard_writer_main(void *argument)
 {
     struct cairn_shard *shard = argument;
     struct shard_group *group = cairn_calloc(1, sizeof *group);
-    struct cairn_shard_write *list;
-    while ((list = take(shard)) != NULL) {
-        do {
-            group_fill(shard, group, list);
-            group_run(shard, group);
-            list = group->rest;
-        } while (list != NULL);
+    bool stopping = false;
+    struct cairn_shard_write *list = NULL;
+    while (!stopping || list != NULL) {
+        list = take(shard, &stopping);
+        run_list(shard, group, shard_hold_turn(shard)); /* they came before the list */
+        run_list(shard, group, list);
         shard_views_save(shard, false);
     }
+    run_list(shard, group, shard_hold_turn(shard));
     group_free(group);
     return NULL;
+}
+
+struct write_waiting {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done;
+};
+
+static void wake(struct cairn_shard_write *write)
+{
+    struct write_waiting *waiting = write->context;
+    pthread_mutex_lock(&waiting->lock);
+    waiting->done = true;
+    pthread_cond_signal(&waiting->changed);
+    pthread_mutex_unlock(&waiting->lock);
+}
+
+int shard_write_wait(struct cairn_shard *shard, const struct cairn_shard_item *items,
+                     uint32_t count, const struct shard_write_terms *terms,
+                     struct cairn_error *err)
+{
+    struct write_waiting waiting = {.done = false};
+    struct cairn_buf text = {0};
+    struct cairn_shard_item map_item = {.kind = CAIRN_RECORD_MAP,
+                                        .if_offset = CAIRN_OFFSET_NONE};
+    struct cairn_shard_write write = {
+        .items = items, .count = count, .done = wake, .context = &waiting, .terms = terms};
+    if (terms != NULL && terms->map != NULL) {
+        cairn_map_encode(terms->map, &text);
+        map_item.payload = (struct cairn_str){text.data, (uint32_t)text.len};
+        write.items = &map_item;
+        write.count = 1;
+    }
+    write.results = cairn_calloc(write.count, sizeof *write.results);
+    pthread_mutex_init(&waiting.lock, NULL);
+    pthread_cond_init(&waiting.changed, NULL);
+    if (shard_queue(shard, &write) == 0) {
+        pthread_mutex_lock(&waiting.lock);
+        while (!waiting.done)
+            pthread_cond_wait(&waiting.changed, &waiting.lock);
+        pthread_mutex_unlock(&waiting.lock);
+    }
+    pthread_cond_destroy(&waiting.changed);
+    pthread_mutex_destroy(&waiting.lock);
+    free(write.results);
+    cairn_buf_release(&text);
+    if (write.error.code != 0 && err != NULL)
+        *err = write.error;
+    return write.error.code;
 }

@@ -1,7 +1,7 @@
 /* A process that applies records is killed at any moment: what is found afterwards is the store as
- * it was after one of its applies, rows, vectors and counts together; never before what a flush
- * had promised; and replaying the rest of the log brings it to the end. The victim is this program
- * itself, started again with arguments. */
+ * it was after one of its applies, rows, vectors, counts and imports together; never before what a
+ * flush had promised; and replaying the rest of the log brings it to the end. The victim is this
+ * program itself, started again with arguments. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,9 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "featurestore/rowstore.h"
-#include "tests/lib/rowstore_model.h"
-#include "tests/lib/testing.h"
+#include "tests/lib/rowstore_fixture.h"
 
 #define EVENTS    6000
 #define BATCH_MAX 40
@@ -191,6 +189,7 @@ static uint64_t count_vectors(struct cairn_rowstore *store, uint32_t collection)
 static void check_store(struct cairn_rowstore *store, const struct rowmodel *model)
 {
     uint64_t applied = cairn_rowstore_applied(store);
+    assert_true(rowstore_moves_agree(store, model));
     for (uint32_t id = 1; id < model->next_id; id++) {
         uint64_t entities = 0, routed = 0, vectors = 0;
         for (uint32_t i = 0; i < ROWMODEL_KEYS; i++) {

@@ -96,10 +96,28 @@ int64_t cairn_test_shard_read(struct cairn_shard *shard, uint32_t collection, co
     struct cairn_row_cell cell;
     struct cairn_error err = {0};
     int64_t number = INT64_MIN;
-    if (cairn_shard_get(shard, collection, cairn_str_from(key), &pin, &err) != 0)
+    const struct cairn_schema *plain = cairn_test_schema("c", "{}");
+    const struct cairn_schema *schema = cairn_schema_with_identity(plain, collection, 1, 1, false);
+    struct cairn_shard_read read = {.schema = schema};
+    if (cairn_shard_get(shard, &read, cairn_str_from(key), &pin, &err) != 0)
         die("get", &err);
+    cairn_schema_unref(schema);
+    cairn_schema_unref(plain);
     if (pin.found && cairn_row_view_find(&pin.view, false, CAIRN_STR_LITERAL("n"), &cell))
         number = cell.value.as.i64;
     cairn_row_pin_release(&pin);
     return number;
+}
+
+void cairn_test_shard_own(struct cairn_shard *shard, uint32_t id)
+{
+    const struct cairn_map_shard alone = {.id = id, .weight = 1, .planned_weight = 1};
+    struct cairn_map_spec spec = {
+        .cluster = 1, .epoch = 1, .home = id, .shards = &alone, .shards_count = 1};
+    const struct cairn_map *map = NULL;
+    struct cairn_error err = {0};
+    if (cairn_map_new(&spec, &map, &err) != 0 ||
+        cairn_shard_adopt(shard, map, CAIRN_OFFSET_NONE, &err) != 0)
+        die("adopt", &err);
+    cairn_map_unref(map);
 }

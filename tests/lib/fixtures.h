@@ -2,7 +2,7 @@
 #ifndef CAIRN_TESTS_FIXTURES_H
 #define CAIRN_TESTS_FIXTURES_H
 
-#include "router/router.h"
+#include "shard/shard.h"
 
 /* Parse a schema body; aborts on an error. The caller owns the reference. */
 const struct cairn_schema *cairn_test_schema(const char *name, const char *json);
@@ -21,5 +21,8 @@ int cairn_test_shard_write(struct cairn_shard *shard, const struct cairn_shard_i
 
 /* Value of feature `n` of a key on a shard; INT64_MIN when the entity is not there. */
 int64_t cairn_test_shard_read(struct cairn_shard *shard, uint32_t collection, const char *key);
+
+/* Make the shard go by a map of epoch 1 in which it is alone and owns everything. One record. */
+void cairn_test_shard_own(struct cairn_shard *shard, uint32_t id);
 
 #endif

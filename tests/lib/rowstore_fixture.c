@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/shard_wire.h"
+#include "featurestore/import_record.h"
+
 static void require(bool holds, const struct rowstore_fixture *fixture)
 {
     if (holds)
@@ -111,4 +114,66 @@ uint64_t rowstore_entities(struct rowstore_fixture *fixture, uint32_t collection
     struct cairn_collection_counts counts;
     cairn_rowstore_counts(fixture->store, collection, &counts);
     return counts.entities;
+}
+
+struct import_check {
+    const struct rowmodel *model;
+    uint64_t applied;
+    uint32_t next; /* index of the first record that has not been looked at */
+};
+
+/* The next record that begins an import. */
+static bool next_begin(struct import_check *check, struct cairn_import_begin *begin)
+{
+    while (check->next < check->applied) {
+        const struct cairn_log_record *record = &check->model->records[check->next++];
+        if (record->kind == CAIRN_RECORD_IMPORT_BEGIN)
+            return cairn_import_begin_decode(record->payload, begin, NULL) == 0;
+    }
+    return false;
+}
+
+static int check_import(void *arg, const struct cairn_import_state *state)
+{
+    struct import_check *check = arg;
+    const struct rowmodel *model = check->model;
+    struct cairn_import_begin begin = {0}, other;
+    if (!next_begin(check, &begin) || begin.source != state->source ||
+        state->begin_offset != check->next || !cairn_str_eq(begin.map_text, state->map_text))
+        return CAIRN_ECORRUPT;
+    uint64_t reached = 0, records = 0, bytes = 0;
+    for (uint32_t i = check->next; i < check->applied; i++) {
+        struct cairn_imported imported;
+        struct cairn_str payload = model->records[i].payload;
+        if (model->records[i].kind == CAIRN_RECORD_IMPORT_BEGIN &&
+            cairn_import_begin_decode(payload, &other, NULL) == 0 && other.source == begin.source)
+            break;
+        if (model->records[i].kind != CAIRN_RECORD_IMPORT ||
+            cairn_imported_decode(payload, &imported, NULL) != 0 || imported.source != begin.source)
+            continue;
+        reached = imported.source_offset;
+        records++;
+        bytes += imported.entity.len;
+    }
+    bool same = state->reached == reached && state->records == records && state->bytes == bytes;
+    return same ? 0 : CAIRN_ECORRUPT;
+}
+
+bool rowstore_moves_agree(struct cairn_rowstore *store, const struct rowmodel *model)
+{
+    struct import_check check = {model, cairn_rowstore_applied(store), 0};
+    struct cairn_import_begin begin;
+    if (cairn_rowstore_each_import(store, check_import, &check, NULL) != 0 ||
+        next_begin(&check, &begin))
+        return false;
+    struct cairn_str newest = {0};
+    for (uint32_t i = 0; i < check.applied; i++) {
+        if (model->records[i].kind == CAIRN_RECORD_MAP)
+            newest = model->records[i].payload;
+    }
+    struct cairn_buf map = {0};
+    cairn_rowstore_map(store, &map);
+    bool same = cairn_str_eq(newest, (struct cairn_str){map.data, (uint32_t)map.len});
+    cairn_buf_release(&map);
+    return same;
 }

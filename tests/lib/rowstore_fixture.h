@@ -42,4 +42,7 @@ int64_t rowstore_read_number(struct rowstore_fixture *fixture, uint32_t collecti
                              const char *key);
 uint64_t rowstore_entities(struct rowstore_fixture *fixture, uint32_t collection);
 
+/* Whether the store's map and imports are those of the records up to its applied offset. */
+bool rowstore_moves_agree(struct cairn_rowstore *store, const struct rowmodel *model);
+
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/schema.h"
-#include "tests/lib/testing.h"
+#include "base/shard_wire.h"
 
 #define KEY(text)                                                                                  \
     {                                                                                              \
@@ -19,14 +19,7 @@ const struct cairn_str rowmodel_keys[ROWMODEL_KEYS] = {
     KEY("key-04"), KEY("u"),        KEY("u1"),           KEY("u2"),
     KEY("\x7f"),   KEY("\xc3\xa9"), KEY("\xe2\x82\xac"), KEY("\xf0\x9f\x98\x80")};
 const struct cairn_str rowmodel_vectors[2] = {KEY("v"), KEY("w")};
-static const struct cairn_str feature_names[] = {KEY("a"), KEY("b"), KEY("c"), KEY("d"), KEY("v")};
-static const struct cairn_str routes[] = {KEY("r1"), KEY("r2"), KEY("u1")};
 static const char *const collection_names[] = {"c0", "c1", "c2"};
-
-static uint32_t below(uint64_t *random, uint32_t bound)
-{
-    return (uint32_t)cairn_test_random_below(random, bound);
-}
 
 void rowmodel_init(struct rowmodel *model)
 {
@@ -39,22 +32,32 @@ void rowmodel_release(struct rowmodel *model)
     cairn_encoder_free(&model->encoder);
     free(model->records);
     free(model->entities);
+    free(model->ingest_times_us);
+    free(model->forgotten);
     free(model->dropped);
 }
 
-static struct cairn_log_record *add_record(struct rowmodel *model, uint8_t kind,
-                                           uint32_t collection, int64_t ingest_time_us,
-                                           struct cairn_str payload)
+static void make_room(struct rowmodel *model)
 {
-    if (model->count == model->capacity) {
-        model->capacity = model->capacity * 2 + 64;
-        model->records = cairn_realloc(model->records, model->capacity * sizeof(*model->records));
-        model->entities =
-            cairn_realloc(model->entities, model->capacity * sizeof(*model->entities));
-        model->dropped = cairn_realloc(model->dropped, model->capacity * sizeof(*model->dropped));
-    }
+    uint32_t capacity = model->capacity * 2 + 64;
+    model->capacity = capacity;
+    model->records = cairn_realloc(model->records, capacity * sizeof(*model->records));
+    model->entities = cairn_realloc(model->entities, capacity * sizeof(*model->entities));
+    model->ingest_times_us =
+        cairn_realloc(model->ingest_times_us, capacity * sizeof(*model->ingest_times_us));
+    model->forgotten = cairn_realloc(model->forgotten, capacity * sizeof(*model->forgotten));
+    model->dropped = cairn_realloc(model->dropped, capacity * sizeof(*model->dropped));
+}
+
+static void add_record(struct rowmodel *model, uint8_t kind, uint32_t collection,
+                       int64_t ingest_time_us, struct cairn_str payload)
+{
+    if (model->count == model->capacity)
+        make_room(model);
     uint32_t at = model->count++;
     model->entities[at] = (struct cairn_entity){0};
+    model->ingest_times_us[at] = ingest_time_us;
+    model->forgotten[at] = 0;
     model->dropped[at] = 0;
     model->records[at] =
         (struct cairn_log_record){.offset = at + 1,
@@ -62,7 +65,11 @@ static struct cairn_log_record *add_record(struct rowmodel *model, uint8_t kind,
                                   .collection = collection,
                                   .kind = kind,
                                   .payload = cairn_arena_dup(&model->arena, payload)};
-    return &model->records[at];
+}
+
+int64_t rowmodel_time_now(const struct rowmodel *model)
+{
+    return model->count / 40;
 }
 
 static void encode_schema(struct cairn_str name, uint32_t id, uint64_t version, bool dropped,
@@ -88,7 +95,7 @@ void rowmodel_add_schema(struct rowmodel *model, uint32_t number, uint32_t id, b
     struct cairn_buf text = {0};
     encode_schema(cairn_str_from(collection_names[number]), id, ++model->schema_versions[number],
                   dropped, &text);
-    add_record(model, CAIRN_RECORD_SCHEMA, id, model->count / 40,
+    add_record(model, CAIRN_RECORD_SCHEMA, id, rowmodel_time_now(model),
                (struct cairn_str){text.data, (uint32_t)text.len});
     cairn_buf_release(&text);
     if (dropped)
@@ -96,108 +103,57 @@ void rowmodel_add_schema(struct rowmodel *model, uint32_t number, uint32_t id, b
     model->collection_ids[number] = dropped ? 0 : id;
 }
 
+static void keep_entity(struct rowmodel *model, int64_t ingest_time_us,
+                        const struct cairn_entity *entity)
+{
+    struct cairn_entity *kept = &model->entities[model->count - 1];
+    *kept = *entity;
+    model->ingest_times_us[model->count - 1] = ingest_time_us;
+    if (kept->event_time_us == CAIRN_TIME_NONE)
+        kept->event_time_us = ingest_time_us;
+}
+
 void rowmodel_add_entity(struct rowmodel *model, uint32_t collection, int64_t ingest_time_us,
                          const struct cairn_entity *entity)
 {
     add_record(model, CAIRN_RECORD_ENTITY, collection, ingest_time_us,
                cairn_entity_encode(model->encoder, entity));
-    struct cairn_entity *kept = &model->entities[model->count - 1];
-    *kept = *entity;
-    if (kept->event_time_us == CAIRN_TIME_NONE)
-        kept->event_time_us = ingest_time_us;
+    keep_entity(model, ingest_time_us, entity);
 }
 
-static struct cairn_value random_value(uint64_t *random)
+void rowmodel_add_import(struct rowmodel *model, uint32_t collection, int64_t ingest_time_us,
+                         uint32_t source, uint64_t source_offset, const struct cairn_entity *entity)
 {
-    static const char *const texts[] = {"", "x", "long enough to matter"};
-    switch (below(random, 4)) {
-    case 0:
-        return (struct cairn_value){.type = CAIRN_TYPE_NULL};
-    case 1:
-        return (struct cairn_value){.type = CAIRN_TYPE_INT64, .as.i64 = below(random, 3)};
-    case 2:
-        return (struct cairn_value){.type = CAIRN_TYPE_FLOAT64, .as.f64 = below(random, 2)};
-    default: {
-        const char *text = texts[below(random, 3)];
-        return (struct cairn_value){.type = CAIRN_TYPE_STRING,
-                                    .len = (uint32_t)strlen(text),
-                                    .as.bytes = (const uint8_t *)text};
-    }
-    }
+    struct cairn_str encoded =
+        cairn_arena_dup(&model->arena, cairn_entity_encode(model->encoder, entity));
+    struct cairn_imported imported = {.source = source,
+                                      .source_offset = source_offset,
+                                      .origin_shard = source,
+                                      .origin_offset = source_offset,
+                                      .ingest_time_us = ingest_time_us,
+                                      .entity = encoded};
+    add_record(model, CAIRN_RECORD_IMPORT, collection, rowmodel_time_now(model),
+               cairn_imported_encode(model->encoder, &imported));
+    keep_entity(model, ingest_time_us, entity);
 }
 
-static void random_cells(struct rowmodel *model, uint64_t *random, struct cairn_entity *entity)
+void rowmodel_add_forget(struct rowmodel *model, uint32_t collection, uint32_t keys)
 {
-    struct cairn_feature *features = cairn_arena_alloc(&model->arena, 5 * sizeof(*features));
-    struct cairn_vector *vectors = cairn_arena_alloc(&model->arena, 2 * sizeof(*vectors));
-    uint32_t first = below(random, 5); /* so that names come unsorted, too */
-    for (uint32_t i = 0; i < 5; i++) {
-        if (below(random, 3) == 0)
-            features[entity->features_count++] =
-                (struct cairn_feature){feature_names[(first + i) % 5], random_value(random)};
+    struct cairn_str named[ROWMODEL_KEYS];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < ROWMODEL_KEYS; i++) {
+        if (keys & 1u << i)
+            named[count++] = rowmodel_keys[i];
     }
-    for (uint32_t i = 0; i < 2; i++) {
-        if (below(random, 4) != 0)
-            continue;
-        uint32_t dim = 1 + below(random, 2) * 2;
-        float *f32 = cairn_arena_alloc(&model->arena, dim * sizeof(*f32));
-        for (uint32_t d = 0; d < dim; d++)
-            f32[d] = (float)below(random, 2);
-        bool removal = below(random, 4) == 0;
-        vectors[entity->vectors_count++] = (struct cairn_vector){
-            rowmodel_vectors[(first + i) % 2], removal ? NULL : f32, removal ? 0 : dim};
-    }
-    entity->features = features;
-    entity->vectors = vectors;
+    add_record(model, CAIRN_RECORD_FORGET, collection, rowmodel_time_now(model),
+               cairn_forget_encode(model->encoder, named, count));
+    model->forgotten[model->count - 1] = keys;
 }
 
-static void random_entity(struct rowmodel *model, uint64_t *random, struct cairn_entity *entity)
+void rowmodel_add_record(struct rowmodel *model, uint8_t kind, uint32_t collection,
+                         struct cairn_str payload)
 {
-    static const struct cairn_str sources[] = {KEY(""), KEY("s3://bucket/file")};
-    uint32_t op = below(random, 8);
-    *entity = (struct cairn_entity){
-        .key = rowmodel_keys[below(random, ROWMODEL_KEYS)],
-        .event_time_us = below(random, 4) == 0 ? CAIRN_TIME_NONE : (int64_t)below(random, 40) - 10,
-        .op = op == 0   ? CAIRN_OP_DELETE
-              : op == 1 ? CAIRN_OP_REPLACE
-                        : CAIRN_OP_PATCH,
-        .provenance = {.source = sources[below(random, 2)]},
-        .if_offset = CAIRN_OFFSET_NONE};
-    if (below(random, 4) == 0)
-        entity->route = routes[below(random, 3)];
-    if (entity->op != CAIRN_OP_DELETE)
-        random_cells(model, random, entity);
-}
-
-void rowmodel_add_random(struct rowmodel *model, uint64_t *random)
-{
-    uint32_t number = below(random, 3);
-    if (model->collection_ids[number] == 0) {
-        rowmodel_add_schema(model, number, model->next_id++, false);
-        return;
-    }
-    uint32_t collection = model->collection_ids[number];
-    if (below(random, 500) == 0) {
-        rowmodel_add_schema(model, number, collection, true);
-        return;
-    }
-    if (below(random, 300) == 0) { /* evolved */
-        rowmodel_add_schema(model, number, collection, false);
-        return;
-    }
-    struct cairn_entity entity;
-    int64_t ingest_time_us = model->count / 40;
-    uint32_t again = below(random, model->count);
-    /* Records of a collection that is gone: its writers may not know yet. */
-    if (below(random, 100) == 0)
-        collection = 1 + below(random, model->next_id - 1);
-    if (below(random, 6) == 0 && model->records[again].kind == CAIRN_RECORD_ENTITY) {
-        entity = model->entities[again];
-        collection = model->records[again].collection;
-    } else {
-        random_entity(model, random, &entity);
-    }
-    rowmodel_add_entity(model, collection, ingest_time_us, &entity);
+    add_record(model, kind, collection, rowmodel_time_now(model), payload);
 }
 
 static bool newer(const struct cairn_stamp *a, const struct cairn_stamp *b)
@@ -210,8 +166,8 @@ static bool newer(const struct cairn_stamp *a, const struct cairn_stamp *b)
 
 static struct cairn_stamp stamp_of(const struct rowmodel *model, uint32_t at)
 {
-    return (struct cairn_stamp){model->entities[at].event_time_us,
-                                model->records[at].ingest_time_us, model->records[at].offset};
+    return (struct cairn_stamp){model->entities[at].event_time_us, model->ingest_times_us[at],
+                                model->records[at].offset};
 }
 
 bool rowmodel_is_dropped(const struct rowmodel *model, uint32_t collection, uint64_t offset)
@@ -223,12 +179,33 @@ bool rowmodel_is_dropped(const struct rowmodel *model, uint32_t collection, uint
     return false;
 }
 
+bool rowmodel_is_event(const struct rowmodel *model, uint32_t at)
+{
+    uint8_t kind = model->records[at].kind;
+    return kind == CAIRN_RECORD_ENTITY || kind == CAIRN_RECORD_IMPORT;
+}
+
 static bool is_about(const struct rowmodel *model, uint32_t at, uint32_t collection,
                      struct cairn_str key)
 {
-    return model->records[at].kind == CAIRN_RECORD_ENTITY &&
-           model->records[at].collection == collection &&
+    return rowmodel_is_event(model, at) && model->records[at].collection == collection &&
            cairn_str_eq(model->entities[at].key, key);
+}
+
+/* The last record up to `offset` that forgot the key: what stands before it is void. 0: none. */
+static uint32_t forgotten_at(const struct rowmodel *model, uint32_t collection,
+                             struct cairn_str key, uint64_t offset)
+{
+    uint32_t bit = 0;
+    for (uint32_t i = 0; i < ROWMODEL_KEYS; i++) {
+        if (cairn_str_eq(rowmodel_keys[i], key))
+            bit = 1u << i;
+    }
+    for (uint32_t i = (uint32_t)offset; i > 0; i--) {
+        if (model->records[i - 1].collection == collection && model->forgotten[i - 1] & bit)
+            return i;
+    }
+    return 0;
 }
 
 static struct cairn_row_cell *find_cell(struct rowmodel_row *row, bool is_vector,
@@ -279,7 +256,7 @@ static void find_stamps(const struct rowmodel *model, uint32_t collection, struc
                         uint64_t offset, struct rowmodel_row *row)
 {
     struct cairn_stamp deleted = {0};
-    for (uint32_t i = 0; i < offset; i++) {
+    for (uint32_t i = forgotten_at(model, collection, key, offset); i < offset; i++) {
         if (!is_about(model, i, collection, key))
             continue;
         struct cairn_stamp stamp = stamp_of(model, i);
@@ -305,7 +282,7 @@ void rowmodel_row(const struct rowmodel *model, uint32_t collection, struct cair
     if (rowmodel_is_dropped(model, collection, offset))
         return;
     find_stamps(model, collection, key, offset, out);
-    for (uint32_t i = 0; i < offset; i++) {
+    for (uint32_t i = forgotten_at(model, collection, key, offset); i < offset; i++) {
         struct cairn_stamp stamp = stamp_of(model, i);
         if (!is_about(model, i, collection, key) || newer(&out->tombstone, &stamp))
             continue;
@@ -391,6 +368,20 @@ static enum cairn_write_status cells_status(const struct cairn_entity *entity, u
     return lost > 0 ? CAIRN_WRITE_PARTIAL : CAIRN_WRITE_APPLIED;
 }
 
+/* Whether any of the keys had a row, be it that of a deleted entity. */
+static enum cairn_write_status forget_status(const struct rowmodel *model, uint32_t at)
+{
+    for (uint32_t i = 0; i < ROWMODEL_KEYS; i++) {
+        struct rowmodel_row row;
+        if (!(model->forgotten[at] & 1u << i))
+            continue;
+        rowmodel_row(model, model->records[at].collection, rowmodel_keys[i], at, &row);
+        if (row.newest.offset != 0)
+            return CAIRN_WRITE_APPLIED;
+    }
+    return CAIRN_WRITE_UNCHANGED;
+}
+
 enum cairn_write_status rowmodel_status(const struct rowmodel *model, uint64_t offset,
                                         bool *existed)
 {
@@ -401,8 +392,12 @@ enum cairn_write_status rowmodel_status(const struct rowmodel *model, uint64_t o
     *existed = false;
     if (model->records[at].kind == CAIRN_RECORD_SCHEMA)
         return CAIRN_WRITE_APPLIED;
-    if (rowmodel_is_dropped(model, collection, offset))
+    if (rowmodel_is_dropped(model, collection, offset) ||
+        model->records[at].kind == CAIRN_RECORD_MAP ||
+        model->records[at].kind == CAIRN_RECORD_IMPORT_BEGIN)
         return CAIRN_WRITE_UNCHANGED;
+    if (model->records[at].kind == CAIRN_RECORD_FORGET)
+        return forget_status(model, at);
     rowmodel_row(model, collection, entity->key, offset - 1, &before);
     rowmodel_row(model, collection, entity->key, offset, &after);
     *existed = before.exists;

@@ -1,5 +1,7 @@
 /* The row store through its interface: applying, reading, counts, schemas, limits, readers beside
- * the writer. Random histories: test_rowstore_model.c; damage: fault/test_rowstore_damage.c. */
+ * the writer. Maps, imports and forgotten keys:
+ * test_rowstore_moves.c; random histories: test_rowstore_model.c; damage:
+ * fault/test_rowstore_damage.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

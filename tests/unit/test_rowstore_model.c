@@ -1,5 +1,6 @@
 /* Random events against the naive model: every row, status, count, vector and scan, through
- * batches of any size, late and repeated events, dropped collections, replays and reopening. */
+ * batches of any size, late, repeated and imported events, forgotten keys, dropped collections,
+ * replays and reopening. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,9 +10,7 @@
 
 #include <stdlib.h>
 
-#include "featurestore/rowstore.h"
-#include "tests/lib/rowstore_model.h"
-#include "tests/lib/testing.h"
+#include "tests/lib/rowstore_fixture.h"
 
 #define EVENTS      2500
 #define BATCH_MAX   60
@@ -146,7 +145,7 @@ static void check_cells(struct fixture *fixture, uint32_t collection, struct cai
         assert_int_equal(stored.stamp.event_time_us, cell->stamp.event_time_us);
         assert_true(stored.stamp.offset <= cell->stamp.offset);
         assert_int_equal(stored.stamp.ingest_time_us,
-                         fixture->model.records[stored.stamp.offset - 1].ingest_time_us);
+                         fixture->model.ingest_times_us[stored.stamp.offset - 1]);
         assert_true(rowmodel_says(&fixture->model, stored.stamp.offset, collection, key, cell));
         if (is_vector)
             check_vector(fixture, collection, key, cell, cell->name, stored.stamp.offset);
@@ -204,6 +203,28 @@ static void check_scan(struct fixture *fixture, uint32_t collection,
     cairn_row_scan_close(&scan);
 }
 
+/* Every row that is stored is seen, and a forgotten one is not stored. */
+static void check_scan_all(struct fixture *fixture, uint32_t collection,
+                           const struct rowmodel_row *expected, uint32_t from)
+{
+    struct cairn_row_scan *scan;
+    struct cairn_error err;
+    struct cairn_str key;
+    struct cairn_row_view view;
+    struct cairn_str after = from > 0 ? rowmodel_keys[from - 1] : (struct cairn_str){0};
+    assert_int_equal(cairn_row_scan_open_all(fixture->store, collection, after, &scan, &err), 0);
+    for (uint32_t i = from; i < ROWMODEL_KEYS; i++) {
+        if (expected[i].newest.offset == 0)
+            continue;
+        assert_int_equal(cairn_row_scan_next(scan, &key, &view, &err), 0);
+        assert_true(cairn_str_eq(key, rowmodel_keys[i]));
+        assert_int_equal(cairn_row_view_exists(&view), expected[i].exists);
+        assert_int_equal(cairn_row_view_newest(&view).offset, expected[i].newest.offset);
+    }
+    assert_int_equal(cairn_row_scan_next(scan, &key, &view, &err), CAIRN_EEND);
+    cairn_row_scan_close(&scan);
+}
+
 static void check_vector_scan(struct fixture *fixture, uint32_t collection,
                               const struct rowmodel_row *expected, struct cairn_str vector)
 {
@@ -245,6 +266,7 @@ static void check_collection(struct fixture *fixture, uint32_t collection, uint6
     uint32_t from = (uint32_t)cairn_test_random_below(&fixture->random, ROWMODEL_KEYS + 1);
     check_scan(fixture, collection, rows, 0);
     check_scan(fixture, collection, rows, from);
+    check_scan_all(fixture, collection, rows, from);
     check_vector_scan(fixture, collection, rows, rowmodel_vectors[0]);
     check_vector_scan(fixture, collection, rows, rowmodel_vectors[1]);
     free(rows);
@@ -253,6 +275,7 @@ static void check_collection(struct fixture *fixture, uint32_t collection, uint6
 static void check_all(struct fixture *fixture, uint64_t applied)
 {
     assert_int_equal(cairn_rowstore_applied(fixture->store), applied);
+    assert_true(rowstore_moves_agree(fixture->store, &fixture->model));
     for (uint32_t id = 1; id < fixture->model.next_id; id++)
         check_collection(fixture, id, applied);
 }

@@ -88,9 +88,15 @@ static uint32_t search(struct fixture *f, float x, float y, struct cairn_index_h
     struct cairn_index_search asked = {.query = query, .k = k, .exact = true};
     struct cairn_error err = {0};
     uint32_t count = 0;
-    assert_int_equal(cairn_shard_search(f->shard, COLLECTION, CAIRN_STR_LITERAL("v"), &asked, NULL,
+    const struct cairn_schema *plain = cairn_test_schema("c", "{}");
+    const struct cairn_schema *schema = cairn_schema_with_identity(plain, COLLECTION, 1, 1, false);
+    struct cairn_shard_read read = {
+        .schema = schema, .epoch = cairn_shard_epoch(f->shard), .same_epoch = true};
+    assert_int_equal(cairn_shard_search(f->shard, &read, CAIRN_STR_LITERAL("v"), &asked, NULL,
                                         &f->arena, hits, &count, &err),
                      0);
+    cairn_schema_unref(schema);
+    cairn_schema_unref(plain);
     return count;
 }
 
@@ -102,6 +108,7 @@ static int setup(void **state)
     f->faulty = cairn_faulty_new(1);
     f->options = (struct cairn_shard_options){.dir = f->path, .id = 3};
     reopen(f);
+    cairn_test_shard_own(f->shard, 3);
     write_schema(f, 1, false);
     *state = f;
     return 0;
@@ -126,18 +133,18 @@ static void a_write_is_visible_and_survives(void **state)
     assert_int_equal(put(f, "a", 1, (float[]){0, 0}, &err), 0);
     assert_int_equal(put(f, "b", 2, (float[]){3, 4}, &err), 0);
     assert_int_equal(put(f, "a", 5, (float[]){1, 0}, &err), 0);
-    assert_int_equal(cairn_shard_applied(f->shard), 4);
+    assert_int_equal(cairn_shard_applied(f->shard), 5);
     for (int round = 0; round < 3; round++) {
         assert_int_equal(cairn_test_shard_read(f->shard, COLLECTION, "a"), 5);
         assert_int_equal(cairn_test_shard_read(f->shard, COLLECTION, "b"), 2);
         assert_true(cairn_test_shard_read(f->shard, COLLECTION, "c") == INT64_MIN);
         assert_int_equal(search(f, 1, 0, hits, 4), 2);
         assert_true(cairn_str_eq(hits[0].key, CAIRN_STR_LITERAL("a")));
-        assert_int_equal(hits[0].offset, 4);
+        assert_int_equal(hits[0].offset, 5);
         assert_true(hits[0].score == 0);
         assert_true(cairn_str_eq(hits[1].key, CAIRN_STR_LITERAL("b")));
         reopen(f);
-        assert_int_equal(cairn_shard_applied(f->shard), 4);
+        assert_int_equal(cairn_shard_applied(f->shard), 5);
     }
 }
 
@@ -188,12 +195,15 @@ struct increment_thread {
 static void *increment(void *argument)
 {
     struct increment_thread *self = argument;
+    const struct cairn_schema *plain = cairn_test_schema("c", "{}");
+    const struct cairn_schema *schema = cairn_schema_with_identity(plain, COLLECTION, 1, 1, false);
+    struct cairn_shard_read read = {.schema = schema};
     while (self->wins < 25) {
         struct cairn_row_pin pin = {0};
         struct cairn_row_cell cell;
         struct cairn_error err = {0};
         struct cairn_write_result result;
-        cairn_shard_get(self->fixture->shard, COLLECTION, CAIRN_STR_LITERAL("counter"), &pin, &err);
+        cairn_shard_get(self->fixture->shard, &read, CAIRN_STR_LITERAL("counter"), &pin, &err);
         int64_t n = 0;
         uint64_t offset = 0;
         if (pin.found && cairn_row_view_find(&pin.view, false, CAIRN_STR_LITERAL("n"), &cell)) {
@@ -213,6 +223,8 @@ static void *increment(void *argument)
         if (code != 0 && code != CAIRN_EPRECONDITION)
             break;
     }
+    cairn_schema_unref(schema);
+    cairn_schema_unref(plain);
     return NULL;
 }
 
@@ -283,7 +295,7 @@ static void a_full_queue_is_refused(void **state)
     while (gate.done < CAIRN_WRITE_QUEUE_MAX + 1)
         pthread_cond_wait(&gate.changed, &gate.lock);
     pthread_mutex_unlock(&gate.lock);
-    assert_int_equal(cairn_shard_applied(f->shard), 1 + 1 + CAIRN_WRITE_QUEUE_MAX);
+    assert_int_equal(cairn_shard_applied(f->shard), 2 + 1 + CAIRN_WRITE_QUEUE_MAX);
     struct cairn_error err = {0};
     assert_int_equal(put(f, "b", 1, NULL, &err), 0);
     free(results);
@@ -397,7 +409,7 @@ static void views_are_rebuilt_from_the_log(void **state)
         }
         reopen(f);
         assert_int_equal(cairn_shard_state(f->shard, NULL), CAIRN_SHARD_SERVING);
-        assert_int_equal(cairn_shard_applied(f->shard), 3);
+        assert_int_equal(cairn_shard_applied(f->shard), 4);
         assert_int_equal(cairn_test_shard_read(f->shard, COLLECTION, "a"), 1);
         assert_int_equal(search(f, 5, 5, hits, 4), 2);
         assert_true(cairn_str_eq(hits[0].key, CAIRN_STR_LITERAL("b")));
@@ -462,12 +474,12 @@ static void a_saved_index_outlives_unflushed_rows(void **state)
     assert_int_equal(rename(older, rows), 0);
     for (int round = 0; round < 2; round++) {
         reopen(f);
-        assert_int_equal(cairn_shard_applied(f->shard), 8);
+        assert_int_equal(cairn_shard_applied(f->shard), 9);
         assert_int_equal(
             cairn_shard_index_stats(f->shard, COLLECTION, CAIRN_STR_LITERAL("v"), &stats), 0);
         assert_int_equal(stats.built, 4);
         assert_int_equal(stats.tail + stats.tombstones, 0);
-        assert_int_equal(stats.indexed_offset, 8);
+        assert_int_equal(stats.indexed_offset, 9);
         assert_int_equal(search(f, 5, 0, hits, 8), 4);
         assert_true(cairn_str_eq(hits[0].key, CAIRN_STR_LITERAL("a")));
     }
@@ -549,6 +561,51 @@ static void a_damaged_log_leaves_no_index_behind_its_rows(void **state)
     assert_true(cairn_str_eq(hits[0].key, CAIRN_STR_LITERAL("b")));
 }
 
+/* What left with its tokens and what came must reach an index that was saved before. */
+static void an_older_index_learns_what_moved(void **state)
+{
+    struct fixture *f = *state;
+    struct cairn_error err = {0};
+    struct cairn_index_hit hits[4];
+    struct cairn_encoder *encoder = cairn_encoder_new();
+    char index[CAIRN_TEST_PATH_BYTES * 2], older[CAIRN_TEST_PATH_BYTES * 2];
+    snprintf(index, sizeof index, "%s/index", f->path);
+    snprintf(older, sizeof older, "%s/older", f->path);
+    assert_int_equal(put(f, "a", 1, (float[]){0, 0}, &err), 0);
+    assert_int_equal(put(f, "b", 1, (float[]){1, 0}, &err), 0);
+    assert_int_equal(put(f, "c", 1, (float[]){2, 0}, &err), 0);
+    cairn_shard_close(&f->shard);
+    assert_int_equal(rename(index, older), 0);
+    reopen(f);
+    struct cairn_shard_item left = item_of(f, "a", 0, NULL), came = item_of(f, "d", 0, NULL);
+    struct cairn_str keys[] = {CAIRN_STR_LITERAL("a"), CAIRN_STR_LITERAL("b"),
+                               CAIRN_STR_LITERAL("unknown")};
+    struct cairn_imported imported = {.source = 1,
+                                      .source_offset = 10,
+                                      .origin_shard = 1,
+                                      .origin_offset = 10,
+                                      .ingest_time_us = 1000};
+    left.kind = CAIRN_RECORD_FORGET;
+    left.payload = cairn_arena_dup(&f->arena, cairn_forget_encode(encoder, keys, 3));
+    assert_int_equal(write_items(f, &left, 1, &err), 0);
+    imported.entity = cairn_test_entity(&f->arena, "d", "", 4, (float[]){3, 0}, 2);
+    came.kind = CAIRN_RECORD_IMPORT;
+    came.payload = cairn_arena_dup(&f->arena, cairn_imported_encode(encoder, &imported));
+    assert_int_equal(write_items(f, &came, 1, &err), 0);
+    cairn_encoder_free(&encoder);
+    cairn_shard_close(&f->shard);
+    assert_int_equal(cairn_io_remove_tree(cairn_io_posix(), index), 0);
+    assert_int_equal(rename(older, index), 0);
+    for (int round = 0; round < 2; round++) {
+        reopen(f);
+        assert_int_equal(search(f, 3, 0, hits, 4), 2);
+        assert_true(cairn_str_eq(hits[0].key, CAIRN_STR_LITERAL("d")));
+        assert_true(cairn_str_eq(hits[1].key, CAIRN_STR_LITERAL("c")));
+        assert_int_equal(cairn_test_shard_read(f->shard, COLLECTION, "a"), INT64_MIN);
+        assert_int_equal(cairn_test_shard_read(f->shard, COLLECTION, "d"), 4);
+    }
+}
+
 static void a_row_store_ahead_of_the_log_is_rebuilt(void **state)
 {
     struct fixture *f = *state;
@@ -560,6 +617,7 @@ static void a_row_store_ahead_of_the_log_is_rebuilt(void **state)
     assert_int_equal(cairn_io_remove_tree(cairn_io_posix(), log), 0);
     reopen(f);
     assert_int_equal(cairn_shard_applied(f->shard), 0);
+    cairn_test_shard_own(f->shard, 3);
     assert_true(cairn_test_shard_read(f->shard, COLLECTION, "a") == INT64_MIN);
     write_schema(f, 1, false);
     assert_int_equal(put(f, "a", 2, (float[]){2, 2}, &err), 0);
@@ -621,6 +679,7 @@ int main(void)
         CASE(a_saved_index_outlives_unflushed_rows),
         CASE(a_damaged_log_stops_writes_and_serves_reads),
         CASE(a_damaged_log_leaves_no_index_behind_its_rows),
+        CASE(an_older_index_learns_what_moved),
         CASE(a_row_store_ahead_of_the_log_is_rebuilt),
         CASE(a_dropped_collection_leaves_nothing),
         CASE(a_write_to_a_dropped_collection_is_refused),
