@@ -122,11 +122,25 @@ int check_cell(const fb::Cell &cell, uint32_t i, size_t heap_bytes, cairn_error 
 
 } // namespace cairn
 
+namespace cairn
+{
+
+/* Grows to hold `bytes` more at once: a buffer that grows copies what it has. */
+struct Builder : flatbuffers::FlatBufferBuilder {
+    using flatbuffers::FlatBufferBuilder::FlatBufferBuilder;
+    void reserve(size_t bytes)
+    {
+        buf_.ensure_space(bytes);
+    }
+};
+
+} // namespace cairn
+
 /* One buffer is built at a time. Memory is kept from one to the next up to KEEP_BYTES of buffer. */
 struct cairn_encoder {
     static constexpr size_t KEEP_BYTES = size_t{2} * CAIRN_ENTITY_BYTES_MAX;
 
-    flatbuffers::FlatBufferBuilder fbb{4096};
+    cairn::Builder fbb{4096};
 
     /* Scratch of one table. */
     std::vector<cairn::StringOffset> names;

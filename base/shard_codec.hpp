@@ -35,6 +35,9 @@ inline size_t heap_after(size_t at, uint32_t aligned, uint32_t plain)
     return ((at + 7) & ~size_t{7}) + aligned + plain;
 }
 
+/* For what stands around an array's parts: lengths and alignment. */
+constexpr size_t ARRAY_OVERHEAD_BYTES = 64;
+
 /* Fills a heap whose size was added up with heap_after. */
 class HeapWriter
 {

@@ -24,6 +24,7 @@ Offset<cairn::Structs<wire::Item>> put_items(cairn_encoder *encoder, const cairn
     size_t bytes = 0;
     for (uint32_t i = 0; i < count; i++)
         bytes = cairn::heap_after(bytes, items[i].payload.len, items[i].key.len);
+    encoder->fbb.reserve(bytes + count * sizeof(wire::Item) + cairn::ARRAY_OVERHEAD_BYTES);
     cairn::HeapWriter writer(&encoder->fbb, bytes);
     for (uint32_t i = 0; i < count; i++) {
         writer.add_aligned(items[i].payload);

@@ -188,15 +188,17 @@ struct cairn_shard_answer {
     const struct cairn_shard_report *report;
 };
 
-/* Encoded bytes live in the encoder until its next use. */
+/* Encoded bytes (8-byte aligned) live in the encoder until its next use. Never fails: limits have
+ * been checked by the caller. */
 struct cairn_str cairn_shard_request_encode(struct cairn_encoder *encoder,
                                             const struct cairn_shard_request *request);
 struct cairn_str cairn_shard_answer_encode(struct cairn_encoder *encoder,
                                            const struct cairn_shard_answer *answer);
 /* Verify and open. Arrays are in the arena, bytes point into `body`, which must be 8-byte aligned
- * (payloads, rows and vectors in it are then aligned as promised). Counts, keys and names are
- * within base/limits.h; vectors are finite. CAIRN_EBODY, CAIRN_ETOOLARGE, CAIRN_ENUMBER,
- * CAIRN_EKEY. */
+ * (payloads, rows and vectors in it are then aligned as promised). Counts, keys, names and texts
+ * are within base/limits.h, rows are such as a view may open (cairn_row_check), vectors are finite,
+ * error codes known. CAIRN_EBODY, CAIRN_ETOOLARGE, CAIRN_ENUMBER, CAIRN_EKEY, CAIRN_ENAME,
+ * CAIRN_EUTF8, CAIRN_EDIMENSION, CAIRN_EFIELD. */
 int cairn_shard_request_decode(struct cairn_str body, struct cairn_arena *arena,
                                struct cairn_shard_request *out, struct cairn_error *err);
 int cairn_shard_answer_decode(struct cairn_str body, struct cairn_arena *arena,
@@ -213,11 +215,13 @@ struct cairn_imported {
     int64_t ingest_time_us;
     struct cairn_str entity; /* the encoded entity, 8-byte aligned */
 };
+/* CAIRN_EBODY (bytes elsewhere than at an 8-byte aligned address, too), CAIRN_ETOOLARGE. */
 struct cairn_str cairn_imported_encode(struct cairn_encoder *encoder,
                                        const struct cairn_imported *imported);
 int cairn_imported_decode(struct cairn_str bytes, struct cairn_imported *out,
                           struct cairn_error *err);
-/* CAIRN_RECORD_FORGET: keys whose rows left this shard, 1 to CAIRN_FORGET_KEYS_MAX. */
+/* CAIRN_RECORD_FORGET: keys whose rows left this shard, 1 to CAIRN_FORGET_KEYS_MAX. The bytes must
+ * be 8-byte aligned. CAIRN_EBODY, CAIRN_ETOOLARGE, CAIRN_EKEY, CAIRN_EUTF8. */
 struct cairn_str cairn_forget_encode(struct cairn_encoder *encoder, const struct cairn_str *keys,
                                      uint32_t count);
 int cairn_forget_decode(struct cairn_str bytes, struct cairn_arena *arena, struct cairn_str **keys,

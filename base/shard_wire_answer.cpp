@@ -40,21 +40,30 @@ uint32_t name_index(std::vector<cairn_str> *names, cairn_str name, uint32_t gues
     return at;
 }
 
+/* What all rows have together. */
+struct RowSums {
+    size_t bytes = 0, vectors = 0, floats = 0;
+
+    RowSums(const cairn_shard_row *rows, uint32_t count)
+    {
+        for (uint32_t i = 0; i < count; i++) {
+            bytes = cairn::heap_after(bytes, rows[i].row.len, rows[i].key.len);
+            vectors += rows[i].vectors_count;
+            for (uint32_t j = 0; j < rows[i].vectors_count; j++)
+                floats += rows[i].vectors[j].f32 ? rows[i].vectors[j].dim : 0;
+        }
+    }
+};
+
 void put_vectors(cairn_encoder *encoder, const cairn_shard_row *rows, uint32_t count,
-                 RowOffsets *out)
+                 const RowSums &sums, RowOffsets *out)
 {
     auto &fbb = encoder->fbb;
-    size_t vectors_count = 0, floats_count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        vectors_count += rows[i].vectors_count;
-        for (uint32_t j = 0; j < rows[i].vectors_count; j++)
-            floats_count += rows[i].vectors[j].f32 ? rows[i].vectors[j].dim : 0;
-    }
-    if (vectors_count == 0)
+    if (sums.vectors == 0)
         return;
     float *floats = nullptr;
-    if (floats_count)
-        out->floats = fbb.CreateUninitializedVector<float>(floats_count, &floats);
+    if (sums.floats)
+        out->floats = fbb.CreateUninitializedVector<float>(sums.floats, &floats);
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t j = 0; j < rows[i].vectors_count; j++) {
             const cairn_vector &vector = rows[i].vectors[j];
@@ -65,7 +74,7 @@ void put_vectors(cairn_encoder *encoder, const cairn_shard_row *rows, uint32_t c
         }
     }
     wire::RowVector *packed = nullptr;
-    out->vectors = fbb.CreateUninitializedVectorOfStructs(vectors_count, &packed);
+    out->vectors = fbb.CreateUninitializedVectorOfStructs(sums.vectors, &packed);
     encoder->distinct_names.clear();
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t j = 0; j < rows[i].vectors_count; j++) {
@@ -83,16 +92,17 @@ RowOffsets put_rows(cairn_encoder *encoder, const cairn_shard_row *rows, uint32_
     RowOffsets out;
     if (count == 0)
         return out;
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < count; i++)
-        bytes = cairn::heap_after(bytes, rows[i].row.len, rows[i].key.len);
-    HeapWriter heap(&encoder->fbb, bytes);
+    RowSums sums(rows, count);
+    encoder->fbb.reserve(sums.bytes + sums.floats * sizeof(float) +
+                         sums.vectors * sizeof(wire::RowVector) + count * sizeof(wire::Row) +
+                         2 * cairn::ARRAY_OVERHEAD_BYTES);
+    HeapWriter heap(&encoder->fbb, sums.bytes);
     for (uint32_t i = 0; i < count; i++) {
         heap.add_aligned(rows[i].row);
         heap.add(rows[i].key);
     }
     out.heap = heap.offset;
-    put_vectors(encoder, rows, count, &out);
+    put_vectors(encoder, rows, count, sums, &out);
     wire::Row *packed = nullptr;
     out.rows = encoder->fbb.CreateUninitializedVectorOfStructs(count, &packed);
     for (uint32_t i = 0; i < count; i++)
@@ -126,6 +136,8 @@ HitOffsets put_lists(cairn_encoder *encoder, const cairn_shard_hits *lists, uint
         for (uint32_t j = 0; j < lists[i].count; j++)
             bytes += lists[i].hits[j].key.len;
     }
+    fbb.reserve(bytes + hits_count * sizeof(wire::Hit) + count * sizeof(uint32_t) +
+                cairn::ARRAY_OVERHEAD_BYTES);
     HeapWriter heap(&fbb, bytes);
     wire::Hit *packed = nullptr;
     uint32_t *counts = nullptr;
@@ -157,6 +169,7 @@ Offset<cairn::Structs<wire::Record>> put_records(cairn_encoder *encoder,
     size_t bytes = 0;
     for (uint32_t i = 0; i < count; i++)
         bytes = cairn::heap_after(bytes, records[i].payload.len, 0);
+    encoder->fbb.reserve(bytes + count * sizeof(wire::Record) + cairn::ARRAY_OVERHEAD_BYTES);
     HeapWriter writer(&encoder->fbb, bytes);
     for (uint32_t i = 0; i < count; i++)
         writer.add_aligned(records[i].payload);
@@ -181,7 +194,7 @@ struct cairn_str cairn_shard_answer_encode(struct cairn_encoder *encoder,
 {
     encoder->begin();
     auto &fbb = encoder->fbb;
-    /* What is large comes first, while there is least to move when the buffer grows. */
+    /* What is large comes first, and makes room for itself: nothing of it is copied twice. */
     Offset<cairn::Bytes> record_heap;
     auto records = put_records(encoder, answer->records, answer->records_count, &record_heap);
     RowOffsets rows = put_rows(encoder, answer->rows, answer->rows_count);

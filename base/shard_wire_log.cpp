@@ -32,6 +32,8 @@ int cairn_imported_decode(struct cairn_str bytes, struct cairn_imported *out,
     if (entity_bytes > CAIRN_ENTITY_BYTES_MAX)
         return cairn_fail(err, CAIRN_ETOOLARGE, "entity: %u bytes, the most is %u", entity_bytes,
                           CAIRN_ENTITY_BYTES_MAX);
+    if (entity_bytes == 0)
+        return cairn_fail(err, CAIRN_EBODY, "entity: must be given");
     entity.take(entity_bytes, &out->entity);
     out->source = imported->source();
     out->source_offset = imported->source_offset();

@@ -131,7 +131,8 @@ static void advertised_url(const struct serve *serve, struct cairn_buf *out)
     const char *colon = strrchr(serve->listen, ':');
     if (serve->advertise != NULL)
         cairn_buf_printf(out, "%s", serve->advertise);
-    else if (!is_wildcard(serve->listen) && colon != NULL && strcmp(colon, ":0") != 0)
+    else if (!is_wildcard(serve->listen) && colon != NULL && atoi(colon + 1) > 0 &&
+             atoi(colon + 1) <= UINT16_MAX)
         cairn_buf_printf(out, "%s://%s", scheme(serve), serve->listen);
     cairn_buf_append(out, "", 1);
 }

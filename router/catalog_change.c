@@ -218,6 +218,23 @@ static int find_home(struct cairn_router *router, bool *here, uint32_t *home,
     return 0;
 }
 
+/* What home said of where the shards were when they had the change. */
+static void take_position(struct cairn_router *router, const struct cairn_shard_answer *answer,
+                          struct cairn_contract *contract)
+{
+    struct cairn_position position = {0};
+    if (answer->texts_count == 1)
+        (void)cairn_position_parse_merge(answer->texts[0], &position, NULL);
+    for (uint32_t i = 0; i < position.count; i++) {
+        struct router_member *member = router_member(router, position.at[i].shard);
+        if (member != NULL && member->local == NULL)
+            router_raise(&member->applied, position.at[i].offset);
+        cairn_position_touch(&contract->position, position.at[i].shard, position.at[i].offset);
+    }
+    if (contract->position.epoch < position.epoch)
+        contract->position.epoch = position.epoch;
+}
+
 /* Have home do it. The answer's text lives in the arena. */
 static int ask_home(struct cairn_router *router, uint32_t home, enum cairn_shard_op op,
                     struct cairn_str text, struct cairn_arena *arena,
@@ -247,8 +264,8 @@ int cairn_router_collection_put(struct cairn_router *router, const struct cairn_
     struct cairn_buf text = {0};
     struct cairn_shard_answer answer;
     /* The text of a schema has an identity; home gives it its own. */
-    const struct cairn_schema *named = cairn_schema_with_identity(
-        asked, 1, 1, router->io->now_us(router->io->context), false);
+    const struct cairn_schema *named =
+        cairn_schema_with_identity(asked, 1, 1, router->io->now_us(router->io->context), false);
     cairn_schema_encode(named, &text);
     cairn_schema_unref(named);
     code = ask_home(router, home, CAIRN_SHARD_COLLECTION_PUT,
@@ -258,7 +275,7 @@ int cairn_router_collection_put(struct cairn_router *router, const struct cairn_
     if (code == 0) {
         *created = answer.created;
         router_catalog_take(router, cairn_schema_ref(*out));
-        cairn_router_touch_all(router, contract);
+        take_position(router, &answer, contract);
     }
     cairn_buf_release(&text);
     cairn_arena_release(&arena);
@@ -278,10 +295,10 @@ int cairn_router_collection_drop(struct cairn_router *router, struct cairn_str n
     struct cairn_arena arena = {0};
     struct cairn_shard_answer answer;
     code = ask_home(router, home, CAIRN_SHARD_COLLECTION_DROP, name, &arena, &answer, err);
+    if (code == 0)
+        take_position(router, &answer, contract);
     cairn_arena_release(&arena);
-    if (code == 0) {
-        code = router_catalog_refresh(router, cairn_time_monotonic_us() + ROUTER_CALL_US, err);
-        cairn_router_touch_all(router, contract);
-    }
-    return code;
+    return code == 0
+               ? router_catalog_refresh(router, cairn_time_monotonic_us() + ROUTER_CALL_US, err)
+               : code;
 }

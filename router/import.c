@@ -128,7 +128,8 @@ static void back_off(struct import *import, uint64_t run, const struct cairn_err
     if (import->run == run)
         (void)snprintf(import->failure, sizeof import->failure, "%s", why->message);
     pthread_mutex_unlock(&import->lock);
-    if (*failures == 0)
+    /* The source may know before us that the move is done. */
+    if (*failures == 0 && why->code != CAIRN_ENOTOWNER)
         cairn_warn("import", "shard s%u: %s; trying again", import->id, why->message);
     (*failures)++;
     pause_run(import, run, pause_us, true);
@@ -501,8 +502,11 @@ int router_import_state(struct cairn_router *router, uint32_t shard,
     if (request->fence == 0 || !running || answer->progress.reached < request->until_offset)
         return 0;
     uint64_t records;
-    return cairn_shard_digest(import->shard, &request->move, request->until_offset, answer->digest,
-                              &records, &answer->error);
+    struct cairn_error err = {0};
+    if (cairn_shard_digest(import->shard, &request->move, request->until_offset, answer->digest,
+                           &records, &err) != 0)
+        answer->error = err;
+    return answer->error.code;
 }
 
 void router_imports_open(struct cairn_router *router)
@@ -514,8 +518,6 @@ void router_imports_open(struct cairn_router *router)
 void router_imports_close(struct cairn_router *router)
 {
     struct router_imports *imports = router->imports;
-    if (imports == NULL)
-        return;
     pthread_mutex_lock(&imports->lock);
     imports->closing = true;
     pthread_mutex_unlock(&imports->lock);
@@ -529,13 +531,19 @@ void router_imports_close(struct cairn_router *router)
         pthread_mutex_unlock(&import->lock);
     }
     for (uint32_t i = 0; i < CAIRN_SHARDS_MAX; i++) {
-        struct import *import = imports->of[i];
-        if (import == NULL)
+        if (imports->of[i] == NULL)
             continue;
-        pthread_join(import->appender, NULL);
-        pthread_join(import->fetcher, NULL);
-        free_import(import);
+        pthread_join(imports->of[i]->appender, NULL);
+        pthread_join(imports->of[i]->fetcher, NULL);
     }
+}
+
+void router_imports_free(struct cairn_router *router)
+{
+    struct router_imports *imports = router->imports;
+    for (uint32_t i = 0; i < CAIRN_SHARDS_MAX; i++)
+        if (imports->of[i] != NULL)
+            free_import(imports->of[i]);
     pthread_mutex_destroy(&imports->lock);
     free(imports);
     router->imports = NULL;

@@ -321,13 +321,20 @@ void router_scatter_end(struct router_scatter *scatter);
 bool router_scatter_again(struct cairn_router *router, const struct cairn_map *map, int code,
                           unsigned *tries, uint64_t deadline_us);
 
-/* Implemented by rebalance.c and import.c. */
+/* rebalance.c: threads that carry plans out and copy. The map, the shards and the calls must be
+ * there at open. Close stops the threads, before the shards close, which may take as long as the
+ * calls under way; free comes when nobody calls the functions below any more. */
 int router_rebalance_open(struct cairn_router *router, struct cairn_error *err);
 void router_rebalance_close(struct cairn_router *router);
+void router_rebalance_free(struct cairn_router *router);
+/* There is a new map, or an address. Never blocks. */
 void router_rebalance_wake(struct cairn_router *router);
+/* import.c, cluster.c: operations on a local shard, or on the process that has home. Each fills in
+ * what the operation answers, and returns answer->error.code. */
 int router_import_start(struct cairn_router *router, uint32_t shard,
                         const struct cairn_shard_request *request,
                         struct cairn_shard_answer *answer);
+/* (blocks) answer->text is the last failure of the copy, "" while it runs well. */
 int router_import_state(struct cairn_router *router, uint32_t shard,
                         const struct cairn_shard_request *request, struct cairn_arena *arena,
                         struct cairn_shard_answer *answer);

@@ -275,16 +275,22 @@ int router_change_here(struct cairn_router *router, const struct cairn_map *map,
     return code != 0 ? code : change_map(router, change, plan, err);
 }
 
-/* Local shards with another URL than this process advertises, as shards to be changed. */
+/* Local shards with another URL than this process advertises, as shards to be changed. While all
+ * shards are here nobody needs one, and a map that has none is left alone. */
 static uint32_t other_urls(struct cairn_router *router, const struct cairn_map *map,
                            struct cairn_map_shard *out)
 {
     uint32_t count = 0;
+    bool others = false;
     struct cairn_str url = cairn_str_from(router->advertise);
     for (uint32_t i = 0; i < map->shards_count; i++)
-        if (router_local(router, map->shards[i].id) != NULL &&
-            !cairn_str_eq(map->shards[i].url, url))
-            out[count++] = (struct cairn_map_shard){.id = map->shards[i].id, .url = url};
+        others = others || router_local(router, map->shards[i].id) == NULL;
+    for (uint32_t i = 0; i < map->shards_count; i++) {
+        const struct cairn_map_shard *shard = &map->shards[i];
+        if (router_local(router, shard->id) != NULL && !cairn_str_eq(shard->url, url) &&
+            (others || shard->url.len > 0))
+            out[count++] = (struct cairn_map_shard){.id = shard->id, .url = url};
+    }
     return count;
 }
 

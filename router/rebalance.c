@@ -270,10 +270,13 @@ static void open_metrics(struct router_rebalance *rebalance, struct cairn_metric
                                                      "Payload bytes that moves have copied");
 }
 
-static void free_rebalance(struct cairn_router *router)
+void router_rebalance_free(struct cairn_router *router)
 {
     struct router_rebalance *rebalance = router->rebalance;
+    if (rebalance == NULL)
+        return;
     router->rebalance = NULL;
+    router_imports_free(router);
     router_jobs_free(rebalance);
     pthread_cond_destroy(&rebalance->changed);
     pthread_mutex_destroy(&rebalance->lock);
@@ -296,8 +299,7 @@ int router_rebalance_open(struct cairn_router *router, struct cairn_error *err)
     router_imports_open(router);
     router->rebalance = rebalance;
     if (pthread_create(&rebalance->thread, NULL, run, rebalance) != 0) {
-        router_imports_close(router);
-        free_rebalance(router);
+        router_rebalance_free(router);
         return cairn_fail(err, CAIRN_ENOMEM, "cannot start the thread that moves keys");
     }
     return 0;
@@ -314,7 +316,6 @@ void router_rebalance_close(struct cairn_router *router)
     pthread_mutex_unlock(&rebalance->lock);
     pthread_join(rebalance->thread, NULL);
     router_imports_close(router);
-    free_rebalance(router);
 }
 
 void router_rebalance_wake(struct cairn_router *router)

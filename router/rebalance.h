@@ -21,42 +21,10 @@
 
 #define REBALANCE_CALL_US UINT64_C(5000000) /* deadline of a call that does not wait */
 
-/* What the router offers to these files (router.c, call.c, catalog.c). */
-const struct cairn_map *router_map(struct cairn_router *router); /* a reference; NULL: none known */
-void router_learn(struct cairn_router *router, const struct cairn_map *map); /* take it if newer */
-struct cairn_shard *router_local(struct cairn_router *router, uint32_t id);  /* NULL: elsewhere */
-/* (blocks) Ask the shard that answers at a URL; returns answer->error.code. */
-int router_call_url(struct cairn_router *router, struct cairn_str url, uint32_t shard,
-                    enum cairn_shard_op op, struct cairn_shard_request *request,
-                    struct cairn_arena *arena, struct cairn_shard_answer *answer,
-                    uint64_t deadline_us);
-/* (blocks) Write the schemas that a shard lacks to it. */
-int router_catalog_complete(struct cairn_router *router, uint32_t shard, uint64_t deadline_us,
-                            struct cairn_error *err);
-
-/* What these files offer to the router. */
-/* Start the threads. The map, the shards and the calls must be there. */
-int router_rebalance_open(struct cairn_router *router, struct cairn_error *err);
-/* Stop them: before the shards close. NULL-safe; may take as long as the calls under way. */
-void router_rebalance_close(struct cairn_router *router);
-/* There is a new map. Never blocks. */
-void router_rebalance_wake(struct cairn_router *router);
-/* Operations on a local shard, or on the process that has home. Each fills in answer->error and
- * what the operation answers, and returns answer->error.code. */
-int router_import_start(struct cairn_router *router, uint32_t shard,
-                        const struct cairn_shard_request *request,
-                        struct cairn_shard_answer *answer);
-/* (blocks) answer->text, in the arena, is the last failure of the copy, "" when it runs well. */
-int router_import_state(struct cairn_router *router, uint32_t shard,
-                        const struct cairn_shard_request *request, struct cairn_arena *arena,
-                        struct cairn_shard_answer *answer);
-/* (blocks) */
-int router_cluster_serve(struct cairn_router *router, const struct cairn_shard_request *request,
-                         struct cairn_arena *arena, struct cairn_shard_answer *answer);
-
 /* import.c: of router_rebalance_open and _close. */
 void router_imports_open(struct cairn_router *router);
 void router_imports_close(struct cairn_router *router);
+void router_imports_free(struct cairn_router *router);
 
 /* A smoothed speed. */
 struct router_rate {

@@ -140,6 +140,7 @@ void cairn_router_close(struct cairn_router **handle)
         cairn_pool_stop(&router->controls);
     if (router->servers != NULL)
         cairn_pool_stop(&router->servers);
+    router_rebalance_free(router);
     router_locals_close(router);
     if (router->builders != NULL)
         cairn_pool_stop(&router->builders);

@@ -71,14 +71,14 @@ static int adopt(struct cairn_shard *shard, const struct cairn_shard_request *re
 }
 
 static int collection_put(struct cairn_router *router, const struct cairn_shard_request *request,
-                          struct cairn_arena *arena, struct cairn_shard_answer *answer)
+                          struct cairn_contract *contract, struct cairn_arena *arena,
+                          struct cairn_shard_answer *answer)
 {
     const struct cairn_schema *asked = NULL, *made = NULL;
-    struct cairn_contract contract = {0};
     int code = cairn_schema_decode(request->text, &asked, &answer->error);
     if (code != 0)
         return code;
-    code = router_collection_put(router, asked, &made, &answer->created, &contract, &answer->error);
+    code = router_collection_put(router, asked, &made, &answer->created, contract, &answer->error);
     cairn_schema_unref(asked);
     if (code != 0)
         return code;
@@ -88,6 +88,17 @@ static int collection_put(struct cairn_router *router, const struct cairn_shard_
     cairn_buf_release(&text);
     cairn_schema_unref(made);
     return 0;
+}
+
+/* Where the shards were when they had the change: the answer's only text. */
+static void say_position(const struct cairn_contract *contract, struct cairn_arena *arena,
+                         struct cairn_shard_answer *answer)
+{
+    char *text = cairn_arena_alloc(arena, CAIRN_POSITION_TEXT_BYTES);
+    struct cairn_str *one = cairn_arena_alloc(arena, sizeof *one);
+    *one = (struct cairn_str){text, cairn_position_format(&contract->position, text)};
+    answer->texts = one;
+    answer->texts_count = 1;
 }
 
 /* Operations of the process that has home. */
@@ -108,11 +119,14 @@ static int execute_home(struct cairn_router *router, uint32_t shard, enum cairn_
     if (!is_home)
         return cairn_fail(&answer->error, CAIRN_ENOTOWNER, "home is shard s%u, not s%u", home,
                           shard);
-    if (op == CAIRN_SHARD_COLLECTION_PUT)
-        return collection_put(router, request, arena, answer);
-    if (op == CAIRN_SHARD_COLLECTION_DROP)
-        return router_collection_drop(router, request->text, &contract, &answer->error);
-    return router_cluster_serve(router, request, arena, answer);
+    if (op == CAIRN_SHARD_CLUSTER)
+        return router_cluster_serve(router, request, arena, answer);
+    code = op == CAIRN_SHARD_COLLECTION_PUT
+               ? collection_put(router, request, &contract, arena, answer)
+               : router_collection_drop(router, request->text, &contract, &answer->error);
+    if (code == 0)
+        say_position(&contract, arena, answer);
+    return code;
 }
 
 static int write_and_wait(struct cairn_router *router, struct cairn_shard *shard,

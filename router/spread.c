@@ -54,6 +54,9 @@ int router_ask(struct cairn_router *router, const struct cairn_map *map, uint32_
             cairn_fail(&answer->error, code, "%.*s: %s failed", CAIRN_STR_ARG(member->url),
                        cairn_shard_op_name(op));
     }
+    if (code == CAIRN_EEND) /* which says something else to our callers */
+        code = cairn_fail(&answer->error, CAIRN_EINTERNAL, "%s ended unasked",
+                          cairn_shard_op_name(op));
     if (code == CAIRN_ENOTOWNER)
         learn_text(router, answer->text);
     if (code != 0 && err != NULL) {

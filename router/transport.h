@@ -45,12 +45,15 @@ struct cairn_call {
     void (*done)(struct cairn_call *call);
     void *context;
 
-    /* Set before done. */
-    struct cairn_error error; /* CAIRN_EUNAVAILABLE: no connection, or it broke; CAIRN_ETIMEOUT;
-                                 CAIRN_EOVERLOADED: CAIRN_SHARD_CALLS_MAX are under way;
-                                 CAIRN_ETOOLARGE: the answer is over CAIRN_SHARD_ANSWER_BYTES_MAX;
-                                 CAIRN_ESHUTDOWN. An answer of any HTTP status is no error. */
-    bool unsent;              /* with an error: no byte of the request can have been acted on */
+    /* Set before done; what they held before is overwritten, not freed. */
+    struct cairn_error error; /* CAIRN_EUNAVAILABLE: no connection, or it broke, or the answer is
+                                 not HTTP; CAIRN_ETIMEOUT; CAIRN_EOVERLOADED:
+                                 CAIRN_SHARD_CALLS_MAX calls to this peer are under way;
+                                 CAIRN_ETOOLARGE: the body is over CAIRN_BODY_BYTES_MAX or the
+                                 answer over CAIRN_SHARD_ANSWER_BYTES_MAX; CAIRN_ESHUTDOWN. An
+                                 answer of any HTTP status is no error. */
+    bool unsent; /* with an error: no byte of the request can have been acted on, because not all of
+                    them were sent */
     int status;
     struct cairn_buf answer; /* 8-byte aligned; the caller releases it */
 

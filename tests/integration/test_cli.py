@@ -68,7 +68,7 @@ class WithoutServer(unittest.TestCase):
 
     def test_every_command_explains_itself(self):
         for command in (["serve"], ["collection", "create"], ["collection", "show"], ["collection", "list"],
-                        ["collection", "drop"], ["put"], ["get"], ["search"], ["status"], ["log", "dump"],
+                        ["collection", "drop"], ["put"], ["get"], ["search"], ["status"], ["rebalance"], ["jobs"], ["log", "dump"],
                         ["log", "check"], ["log", "repair"], ["version"]):
             answer = run(*command, "--help")
             self.assertEqual(answer.returncode, 0, command)

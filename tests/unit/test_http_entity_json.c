@@ -13,6 +13,7 @@
 #include "api/entity_json.h"
 #include "api/fields.h"
 #include "base/limits.h"
+#include "router/router.h"
 #include "tests/lib/fixtures.h"
 #include "tests/lib/testing.h"
 

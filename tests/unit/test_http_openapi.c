@@ -94,7 +94,10 @@ static void every_operation_is_a_route_and_the_reverse(void **state)
             operations++;
         }
     }
-    assert_int_equal(operations, cairn_routes_count);
+    unsigned described = 0; /* calls between processes are no part of the interface */
+    for (unsigned i = 0; i < cairn_routes_count; i++)
+        described += strncmp(cairn_routes[i].pattern, "/internal/", 10) != 0;
+    assert_int_equal(operations, described);
 }
 
 static void every_error_code_is_described(void **state)

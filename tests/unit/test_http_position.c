@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/time.h"
+#include "router/router.h"
 #include "tests/lib/fixtures.h"
 #include "tests/lib/http_client.h"
 #include "tests/lib/http_routes.h"
@@ -95,7 +96,11 @@ static void test_not_reached(void **state)
     expect_at("GET /echo", ahead, "", 504, "position_not_reached");
     assert_true(cairn_time_monotonic_us() - begin_us >= 30000);
     expect_at("POST /work", ahead, "x", 504, "position_not_reached");
-    expect_at("GET /echo", "Cairn-Min-Position: 0;s9=1\r\n", "", 400, "invalid_parameter");
+    /* A map that nobody here knows yet; a shard that left; one that cannot be. */
+    expect_at("GET /echo", "Cairn-Timeout: 30ms\r\nCairn-Min-Position: 7;s0=0\r\n", "", 504,
+              "position_not_reached");
+    expect_at("GET /echo", "Cairn-Min-Position: 0;s9=1\r\n", "", 200, NULL);
+    expect_at("GET /echo", "Cairn-Min-Position: 0;s256=1\r\n", "", 400, "invalid_parameter");
     /* The upload's body was there already, but nobody read it. */
     expect_at("POST /stream", stream, "{}\n", 504, "position_not_reached");
     http_expect(&client, "GET /echo HTTP/1.1\r\n" HOST "\r\n", 200, NULL);

@@ -9,8 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "router/router.h"
 #include "tests/lib/fixtures.h"
 #include "tests/lib/testing.h"
+
+#define DEADLINE_US UINT64_MAX
 
 #define SCHEMA                                                                                     \
     "{\"features\":{\"n\":{\"type\":\"int64\"}},"                                                  \
@@ -140,11 +143,29 @@ static void collect(void *context, uint32_t at, const struct cairn_row_ref *row)
     rows->count++;
 }
 
+static int read_rows(struct fixture *f, const struct cairn_str *keys, uint32_t count,
+                     struct rows *rows, struct cairn_contract *contract)
+{
+    struct cairn_error err = {0};
+    struct cairn_router_fetch fetch = {.schema = f->schema,
+                                       .keys = keys,
+                                       .count = count,
+                                       .arena = &f->arena,
+                                       .deadline_us = DEADLINE_US};
+    assert_true(cairn_router_fetch(f->router, &fetch)); /* nothing is elsewhere */
+    int code = cairn_router_get(f->router, &fetch, collect, rows, contract, &err);
+    cairn_router_fetch_end(&fetch);
+    struct rows again = {0};
+    struct cairn_contract other = {0};
+    assert_int_equal(cairn_router_get_wait(f->router, &fetch, collect, &again, &other, &err), code);
+    assert_memory_equal(&again, rows, sizeof again);
+    return code;
+}
+
 static void rows_come_back_in_the_order_asked(void **state)
 {
     struct fixture *f = *state;
     struct cairn_write_result results[100];
-    struct cairn_error err = {0};
     fill(f, results);
     uint64_t offsets[3] = {0};
     for (int i = 0; i < 100; i++) {
@@ -158,8 +179,7 @@ static void rows_come_back_in_the_order_asked(void **state)
                                    CAIRN_STR_LITERAL("k003"), CAIRN_STR_LITERAL("k077")};
         struct rows rows = {0};
         struct cairn_contract contract = {0};
-        assert_int_equal(
-            cairn_router_get(f->router, f->schema, keys, 4, collect, &rows, &contract, &err), 0);
+        assert_int_equal(read_rows(f, keys, 4, &rows, &contract), 0);
         assert_int_equal(rows.count, 4);
         assert_int_equal(rows.missing, 1);
         assert_int_equal(rows.numbers[0], 77);
@@ -175,7 +195,6 @@ static void a_route_keeps_records_together(void **state)
     struct fixture *f = *state;
     struct cairn_write_result results[20];
     struct cairn_router_item items[20];
-    struct cairn_error err = {0};
     char key[8];
     for (int i = 0; i < 20; i++) {
         snprintf(key, sizeof key, "r%d", i);
@@ -192,8 +211,7 @@ static void a_route_keeps_records_together(void **state)
     for (int i = 0; i < 20; i++)
         keys[i] = items[i].key;
     struct cairn_contract contract = {0};
-    assert_int_equal(
-        cairn_router_get(f->router, f->schema, keys, 20, collect, &rows, &contract, &err), 0);
+    assert_int_equal(read_rows(f, keys, 20, &rows, &contract), 0);
     assert_int_equal(rows.missing, 0);
 }
 
@@ -208,8 +226,8 @@ static void search_merges_exactly(void **state)
         struct cairn_search_request request = {.vector = query, .dim = 2, .k = k};
         struct cairn_search_result result = {0};
         struct cairn_contract contract = {0};
-        assert_int_equal(cairn_router_search(f->router, f->schema, &request, 1, &f->arena, &result,
-                                             &contract, &err),
+        assert_int_equal(cairn_router_search(f->router, f->schema, &request, 1, DEADLINE_US,
+                                             &f->arena, &result, &contract, &err),
                          0);
         assert_int_equal(result.count, k < 100 ? k : 100);
         assert_int_equal(contract.position.count, 3);
@@ -240,9 +258,9 @@ static void ties_go_by_key(void **state)
     struct cairn_search_request request = {.vector = query, .dim = 2, .k = 11};
     struct cairn_search_result result = {0};
     struct cairn_contract contract = {0};
-    assert_int_equal(
-        cairn_router_search(f->router, f->schema, &request, 1, &f->arena, &result, &contract, &err),
-        0);
+    assert_int_equal(cairn_router_search(f->router, f->schema, &request, 1, DEADLINE_US, &f->arena,
+                                         &result, &contract, &err),
+                     0);
     assert_int_equal(result.count, 11);
     for (int i = 0; i < 11; i++) {
         snprintf(key, sizeof key, "t%02d", i);
@@ -259,9 +277,9 @@ static void more_like_this_leaves_itself_out(void **state)
     struct cairn_search_request request = {.key = CAIRN_STR_LITERAL("k044"), .k = 3};
     struct cairn_search_result result = {0};
     struct cairn_contract contract = {0};
-    assert_int_equal(
-        cairn_router_search(f->router, f->schema, &request, 1, &f->arena, &result, &contract, &err),
-        0);
+    assert_int_equal(cairn_router_search(f->router, f->schema, &request, 1, DEADLINE_US, &f->arena,
+                                         &result, &contract, &err),
+                     0);
     assert_int_equal(result.count, 3);
     assert_true(cairn_str_eq(result.hits[0].key,
                              CAIRN_STR_LITERAL("k000"))); /* 44 is seven turns and a bit */
@@ -287,8 +305,8 @@ static void bad_searches_are_refused(void **state)
         struct cairn_search_result result = {0};
         struct cairn_contract contract = {0};
         struct cairn_error err = {0};
-        assert_int_equal(cairn_router_search(f->router, f->schema, &cases[i].request, 1, &f->arena,
-                                             &result, &contract, &err),
+        assert_int_equal(cairn_router_search(f->router, f->schema, &cases[i].request, 1,
+                                             DEADLINE_US, &f->arena, &result, &contract, &err),
                          cases[i].code);
         assert_int_equal(err.code, cases[i].code);
     }
@@ -296,9 +314,9 @@ static void bad_searches_are_refused(void **state)
     struct cairn_search_result result = {0};
     struct cairn_contract contract = {0};
     struct cairn_error err = {0};
-    assert_int_equal(
-        cairn_router_search(f->router, f->schema, &largest, 1, &f->arena, &result, &contract, &err),
-        0);
+    assert_int_equal(cairn_router_search(f->router, f->schema, &largest, 1, DEADLINE_US, &f->arena,
+                                         &result, &contract, &err),
+                     0);
 }
 
 static void scroll_walks_all_shards_in_key_order(void **state)
@@ -313,8 +331,10 @@ static void scroll_walks_all_shards_in_key_order(void **state)
     while (more) {
         struct rows rows = {0};
         struct cairn_contract contract = {0};
-        assert_int_equal(cairn_router_scroll(f->router, f->schema, NULL, cairn_str_from(after), 7,
-                                             collect, &rows, &more, &contract, &err),
+        struct cairn_router_scan scan = {
+            .after_key = cairn_str_from(after), .limit = 7, .deadline_us = DEADLINE_US};
+        assert_int_equal(cairn_router_scroll(f->router, f->schema, &scan, collect, &rows, &more,
+                                             &contract, &err),
                          0);
         for (uint32_t i = 0; i < rows.count; i++)
             assert_int_equal(rows.numbers[i], seen++);
@@ -323,7 +343,8 @@ static void scroll_walks_all_shards_in_key_order(void **state)
     assert_int_equal(seen, 100);
     uint64_t count = 0;
     struct cairn_contract contract = {0};
-    assert_int_equal(cairn_router_count(f->router, f->schema, NULL, &count, &contract, &err), 0);
+    struct cairn_router_scan all = {.deadline_us = DEADLINE_US};
+    assert_int_equal(cairn_router_count(f->router, f->schema, &all, &count, &contract, &err), 0);
     assert_int_equal(count, 100);
 }
 
@@ -361,7 +382,8 @@ static void schemas_evolve_and_drop(void **state)
     const struct cairn_schema *again = put_schema(f, "c", SCHEMA, true);
     assert_true(again->id != wider->id && again->version > wider->version);
     uint64_t count = 1;
-    assert_int_equal(cairn_router_count(f->router, again, NULL, &count, &contract, &err), 0);
+    struct cairn_router_scan all = {.deadline_us = DEADLINE_US};
+    assert_int_equal(cairn_router_count(f->router, again, &all, &count, &contract, &err), 0);
     assert_int_equal(count, 0);
     cairn_schema_unref(again);
     cairn_schema_unref(wider);
@@ -398,10 +420,13 @@ static void a_schema_change_cut_short_is_completed(void **state)
     reopen(f);
     assert_int_equal(f->schema->version, next->version);
     assert_non_null(cairn_schema_feature(f->schema, CAIRN_STR_LITERAL("late")));
-    for (uint32_t i = 0; i < 3; i++) {
-        struct cairn_shard_info info;
-        cairn_router_shard_info(f->router, i, &info);
-        assert_int_equal(info.stats.applied, 2);
+    struct cairn_member_info *members;
+    uint32_t count;
+    cairn_router_members(f->router, &f->arena, &members, &count);
+    assert_int_equal(count, 3);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_true(members[i].local && members[i].up && members[i].in_map);
+        assert_int_equal(members[i].applied, 3); /* the map, the first schema, the next */
     }
     cairn_schema_unref(next);
     cairn_schema_unref(plain);

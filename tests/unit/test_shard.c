@@ -561,51 +561,6 @@ static void a_damaged_log_leaves_no_index_behind_its_rows(void **state)
     assert_true(cairn_str_eq(hits[0].key, CAIRN_STR_LITERAL("b")));
 }
 
-/* What left with its tokens and what came must reach an index that was saved before. */
-static void an_older_index_learns_what_moved(void **state)
-{
-    struct fixture *f = *state;
-    struct cairn_error err = {0};
-    struct cairn_index_hit hits[4];
-    struct cairn_encoder *encoder = cairn_encoder_new();
-    char index[CAIRN_TEST_PATH_BYTES * 2], older[CAIRN_TEST_PATH_BYTES * 2];
-    snprintf(index, sizeof index, "%s/index", f->path);
-    snprintf(older, sizeof older, "%s/older", f->path);
-    assert_int_equal(put(f, "a", 1, (float[]){0, 0}, &err), 0);
-    assert_int_equal(put(f, "b", 1, (float[]){1, 0}, &err), 0);
-    assert_int_equal(put(f, "c", 1, (float[]){2, 0}, &err), 0);
-    cairn_shard_close(&f->shard);
-    assert_int_equal(rename(index, older), 0);
-    reopen(f);
-    struct cairn_shard_item left = item_of(f, "a", 0, NULL), came = item_of(f, "d", 0, NULL);
-    struct cairn_str keys[] = {CAIRN_STR_LITERAL("a"), CAIRN_STR_LITERAL("b"),
-                               CAIRN_STR_LITERAL("unknown")};
-    struct cairn_imported imported = {.source = 1,
-                                      .source_offset = 10,
-                                      .origin_shard = 1,
-                                      .origin_offset = 10,
-                                      .ingest_time_us = 1000};
-    left.kind = CAIRN_RECORD_FORGET;
-    left.payload = cairn_arena_dup(&f->arena, cairn_forget_encode(encoder, keys, 3));
-    assert_int_equal(write_items(f, &left, 1, &err), 0);
-    imported.entity = cairn_test_entity(&f->arena, "d", "", 4, (float[]){3, 0}, 2);
-    came.kind = CAIRN_RECORD_IMPORT;
-    came.payload = cairn_arena_dup(&f->arena, cairn_imported_encode(encoder, &imported));
-    assert_int_equal(write_items(f, &came, 1, &err), 0);
-    cairn_encoder_free(&encoder);
-    cairn_shard_close(&f->shard);
-    assert_int_equal(cairn_io_remove_tree(cairn_io_posix(), index), 0);
-    assert_int_equal(rename(older, index), 0);
-    for (int round = 0; round < 2; round++) {
-        reopen(f);
-        assert_int_equal(search(f, 3, 0, hits, 4), 2);
-        assert_true(cairn_str_eq(hits[0].key, CAIRN_STR_LITERAL("d")));
-        assert_true(cairn_str_eq(hits[1].key, CAIRN_STR_LITERAL("c")));
-        assert_int_equal(cairn_test_shard_read(f->shard, COLLECTION, "a"), INT64_MIN);
-        assert_int_equal(cairn_test_shard_read(f->shard, COLLECTION, "d"), 4);
-    }
-}
-
 static void a_row_store_ahead_of_the_log_is_rebuilt(void **state)
 {
     struct fixture *f = *state;
@@ -679,7 +634,6 @@ int main(void)
         CASE(a_saved_index_outlives_unflushed_rows),
         CASE(a_damaged_log_stops_writes_and_serves_reads),
         CASE(a_damaged_log_leaves_no_index_behind_its_rows),
-        CASE(an_older_index_learns_what_moved),
         CASE(a_row_store_ahead_of_the_log_is_rebuilt),
         CASE(a_dropped_collection_leaves_nothing),
         CASE(a_write_to_a_dropped_collection_is_refused),

@@ -536,6 +536,31 @@ static void an_abort_forgets_what_was_copied(void **state)
     expect_all(f);
 }
 
+/* What left with its tokens and what came must reach indexes that were saved before. */
+static void older_indexes_learn_what_moved(void **state)
+{
+    struct fixture *f = *state;
+    char index[2][CAIRN_TEST_PATH_BYTES + 8], older[2][CAIRN_TEST_PATH_BYTES + 8];
+    for (uint32_t id = 0; id < 2; id++) {
+        (void)snprintf(index[id], sizeof index[id], "%s/index", f->paths[id]);
+        (void)snprintf(older[id], sizeof older[id], "%s/older", f->paths[id]);
+        cairn_shard_close(&f->shards[id]);
+        assert_int_equal(rename(index[id], older[id]), 0);
+        open_shard(f, id);
+    }
+    struct cairn_shard_move move = plan(f, 1, 1);
+    release(f, &move);
+    finish(f);
+    wait_until_clean(f);
+    for (uint32_t id = 0; id < 2; id++) {
+        cairn_shard_close(&f->shards[id]);
+        assert_int_equal(cairn_io_remove_tree(cairn_io_posix(), index[id]), 0);
+        assert_int_equal(rename(older[id], index[id]), 0);
+        open_shard(f, id);
+    }
+    expect_all(f);
+}
+
 /* Batches are exported whole, however small the steps. */
 static void exports_keep_batches_whole(void **state)
 {
@@ -620,6 +645,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_thaw_lets_held_writes_go, setup, teardown),
         cmocka_unit_test_setup_teardown(a_release_refuses_held_writes, setup, teardown),
         cmocka_unit_test_setup_teardown(an_abort_forgets_what_was_copied, setup, teardown),
+        cmocka_unit_test_setup_teardown(older_indexes_learn_what_moved, setup, teardown),
         cmocka_unit_test_setup_teardown(exports_keep_batches_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(replay_checks_ownership, setup, teardown),
         cmocka_unit_test_setup_teardown(a_map_of_another_cluster_is_refused, setup, teardown),

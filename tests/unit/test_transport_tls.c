@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "base/time.h"
-#include "router/transport.h"
+#include "router/transport_limits.h"
 #include "tests/lib/scripted_server.h"
 #include "tests/lib/testing.h"
 
@@ -95,18 +95,24 @@ struct scene {
     struct cairn_peer *peer;
 };
 
-static void begin(struct scene *scene, SSL_CTX *tls, const char *ca_file, const char *format)
+static void begin_with(struct scene *scene, SSL_CTX *tls, const char *ca_file, const char *format,
+                       const struct cairn_transport_limits *limits)
 {
     char url[64];
     struct cairn_error err = {0};
     struct cairn_transport_options options = {.ca_file = ca_file};
     scene->tls = tls;
     scripted_server_start(&scene->server, tls);
-    if (cairn_transport_start(&options, &scene->transport, &err) != 0)
+    if (cairn_transport_start_with(&options, limits, &scene->transport, &err) != 0)
         fail_msg("%s", err.message);
     snprintf(url, sizeof(url), format, scene->server.port);
     if (cairn_peer_open(scene->transport, cairn_str_from(url), &scene->peer, &err) != 0)
         fail_msg("%s", err.message);
+}
+
+static void begin(struct scene *scene, SSL_CTX *tls, const char *ca_file, const char *format)
+{
+    begin_with(scene, tls, ca_file, format, &(struct cairn_transport_limits){0});
 }
 
 static void end(struct scene *scene)
@@ -254,6 +260,35 @@ static void test_load_and_stop(void **state)
     end(&scene);
 }
 
+/* Few connections, and deadlines that pass while calls wait, are just being sent, or are answered.
+ */
+static void test_short_deadlines(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct cairn_call calls[400];
+    atomic_uint ended = 0;
+    uint64_t seed = cairn_test_seed();
+    begin_with(&scene, server_context("DNS:localhost", trusted, 3600, TLS1_3_VERSION), trusted_path,
+               "https://localhost:%u", &(struct cairn_transport_limits){.connections_max = 4});
+    for (unsigned i = 0; i < 400; i++) {
+        uint64_t patience_us = cairn_test_random_below(&seed, 20) * 2000;
+        calls[i] = (struct cairn_call){.peer = scene.peer,
+                                       .path = i % 40 == 39 ? "/hang" : "/echo",
+                                       .body = CAIRN_STR_LITERAL("hello"),
+                                       .deadline_us = cairn_time_monotonic_us() + patience_us,
+                                       .done = count_end,
+                                       .context = &ended};
+        cairn_transport_call(&calls[i]);
+    }
+    scripted_server_wait(&ended, 400);
+    for (unsigned i = 0; i < 400; i++)
+        assert_true(calls[i].error.code == CAIRN_ETIMEOUT ||
+                    (calls[i].error.code == 0 && calls[i].status == 200));
+    expect_echo(&scene, "/echo", CAIRN_STR_LITERAL("hello"));
+    end(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +296,7 @@ int main(void)
         cmocka_unit_test(test_bad_certificates),
         cmocka_unit_test(test_clear_text_peer),
         cmocka_unit_test(test_load_and_stop),
+        cmocka_unit_test(test_short_deadlines),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
