@@ -58,16 +58,26 @@ static void count_call(struct router_remote *remote, bool ok)
                                cairn_time_monotonic_us() - remote->started_us);
 }
 
-/* Whether the status comes from a shard, not from a key that was refused or another server. */
-static bool is_refused(int status)
+/* Whether the status comes from a key that was refused or from another server. A shard's answer may
+ * have the status 404 too: what it was asked for is not there. */
+static bool is_refused(const struct cairn_call *call)
 {
-    return status == 401 || status == 403 || status == 404;
+    struct cairn_arena arena = {0};
+    struct cairn_shard_answer answer;
+    struct cairn_str body = {call->answer.data, (uint32_t)call->answer.len};
+    if (call->status == 401 || call->status == 403)
+        return true;
+    if (call->status != 404)
+        return false;
+    bool refused = cairn_shard_answer_decode(body, &arena, &answer, NULL) != 0;
+    cairn_arena_release(&arena);
+    return refused;
 }
 
 static void on_done(struct cairn_call *call)
 {
     struct router_remote *remote = call->context;
-    bool ok = call->error.code == 0 && !is_refused(call->status);
+    bool ok = call->error.code == 0 && !is_refused(call);
     char why[256];
     if (remote->member != NULL && ok) {
         router_member_note(remote->member, NULL);
@@ -188,7 +198,7 @@ int router_remote_take(struct router_remote *remote, struct cairn_arena *arena,
     }
     struct cairn_str body = {call->answer.data, (uint32_t)call->answer.len};
     struct cairn_error err = {0};
-    if (is_refused(call->status) || cairn_shard_answer_decode(body, arena, answer, &err) != 0) {
+    if (is_refused(call) || cairn_shard_answer_decode(body, arena, answer, &err) != 0) {
         *answer = (struct cairn_shard_answer){.shard = remote->shard};
         return answer->error.code = fail_undecoded(remote, &err, &answer->error);
     }
