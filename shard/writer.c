@@ -24,6 +24,7 @@
 #include <time.h>
 
 #include "base/diag.h"
+#include "base/failpoint.h"
 #include "base/hash.h"
 #include "base/time.h"
 
@@ -374,12 +375,16 @@ static int group_commit(struct cairn_shard *shard, struct shard_group *group,
     if (ingest_time_us < shard->ingest_floor_us)
         ingest_time_us = shard->ingest_floor_us;
     uint64_t offset = 0;
+    if (group->has_map)
+        cairn_failpoint("shard.before_map");
     code = cairn_log_append(shard->log, group->batches, group->writes_count, &ingest_time_us,
                             &offset, err);
     if (code == CAIRN_EIO)
         shard_refuse_writes(shard, code, "%s; restart to recover", err->message);
     if (code != 0)
         return code;
+    if (group->has_map)
+        cairn_failpoint("shard.after_map");
     for (uint32_t i = 0; i < group->entries_count; i++)
         group->records[i] = (struct cairn_log_record){.offset = offset + i,
                                                       .ingest_time_us = ingest_time_us,
