@@ -209,8 +209,14 @@ void cairn_exchange_reply(struct cairn_exchange *exchange)
 void cairn_exchange_fail(struct cairn_exchange *exchange, const struct cairn_error *err)
 {
     struct cairn_json_writer writer;
+    struct cairn_error moving;
     if (cairn_exchange_try_again(exchange, err))
         return;
+    if (err->code == CAIRN_ENOTOWNER) { /* a word between processes; clients just try again */
+        cairn_fail(&moving, CAIRN_EUNAVAILABLE,
+                   "keys are changing hands between shards, try again: %s", err->message);
+        err = &moving;
+    }
     cairn_buf_clear(&exchange->out);
     cairn_json_writer_init(&writer, &exchange->out);
     cairn_problem_write(&writer, err);

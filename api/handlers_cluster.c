@@ -150,6 +150,7 @@ void cairn_handle_cluster(struct cairn_exchange *exchange)
         return;
     }
     exchange->has_contract = true;
+    cairn_router_refresh(exchange->router, exchange->deadline_us);
     cairn_router_touch_all(exchange->router, &exchange->contract);
     struct names names = {.arena = &exchange->arena};
     names.at = cairn_arena_alloc(&exchange->arena, CAIRN_COLLECTIONS_MAX * sizeof *names.at);

@@ -108,6 +108,7 @@ static void add_schema(void *arg, const struct cairn_schema *schema)
 static void touch_all_shards(struct cairn_exchange *exchange)
 {
     exchange->has_contract = true;
+    cairn_router_refresh(exchange->router, exchange->deadline_us);
     cairn_router_touch_all(exchange->router, &exchange->contract);
 }
 

@@ -108,7 +108,7 @@ static int submit_keys(struct cairn_exchange *exchange, const struct cairn_schem
     if (code != 0)
         return code;
     cairn_write_set_init(&delete->set, exchange->router, schema, &exchange->arena, count);
-    delete->set.may_block = exchange->may_block;
+    delete->set.settled = true;
     for (uint32_t i = 0; code == 0 && i < count; i++)
         code = add_delete(&delete->set, exchange->scratch.encoder, keys[i],
                           routes != NULL ? routes[i] : (struct cairn_str){NULL, 0}, err);
@@ -157,7 +157,7 @@ static int delete_chunk_write(struct cairn_exchange *exchange, const struct cair
 {
     struct cairn_write_set set;
     cairn_write_set_init(&set, exchange->router, schema, &chunk->arena, chunk->count);
-    set.may_block = true;
+    set.settled = true;
     for (uint32_t i = 0; i < chunk->count; i++)
         if (add_delete(&set, exchange->scratch.encoder, chunk->keys[i], chunk->routes[i], err) != 0)
             return err->code;

@@ -9,18 +9,21 @@
  * one key keep their order. At most WRITES_MAX are in flight; where a block has more, the worker
  * waits for each such wave before it starts the next. */
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "api/entity_json.h"
 #include "api/fields.h"
 #include "api/handlers.h"
 #include "api/write_set.h"
 
+#define NO_ITEM    UINT32_MAX
 #define WRITES_MAX 256u /* below CAIRN_WRITE_QUEUE_MAX, so that one block cannot fill a queue */
 
 struct stream_line {
     uint64_t number;
-    int code;      /* 0: the line is an item; else why it is none, or was refused */
-    uint32_t item; /* in the set, when it got that far */
+    int code;          /* 0: the line is an item; else why it is none, or was refused */
+    uint32_t item;     /* in the set, when it got that far */
+    uint32_t same_key; /* the item before with its key, or NO_ITEM; only with shards elsewhere */
     struct cairn_str key, message;
 };
 
@@ -34,6 +37,7 @@ struct stream_work {
     /* The wave in flight; each write's items are a range of the set's. */
     struct cairn_router_write *writes;
     uint32_t writes_count;
+    bool remote;        /* there are shards in other processes */
     uint32_t next_item; /* the first that is in no wave yet */
 
     pthread_mutex_t lock; /* guards pending */
@@ -203,10 +207,27 @@ static uint32_t run_length(const struct cairn_write_set *set, uint32_t first)
     return count;
 }
 
+/* Calls to shards elsewhere may overtake one another, so a key is written once in a wave then. */
+static bool is_in_wave(const struct stream_work *work, uint32_t wave_first, uint32_t first,
+                       uint32_t count)
+{
+    if (!work->remote)
+        return false;
+    for (uint32_t i = first; i < first + count; i++) {
+        uint32_t line = work->item_lines[i], last = work->lines[line].same_key;
+        if (last != NO_ITEM && last >= wave_first && last < first)
+            return true;
+    }
+    return false;
+}
+
 static void submit_wave(struct stream_work *work)
 {
+    uint32_t wave_first = work->next_item;
     while (work->writes_count < WRITES_MAX && work->next_item < work->set.count) {
         uint32_t count = run_length(&work->set, work->next_item);
+        if (is_in_wave(work, wave_first, work->next_item, count))
+            break;
         work->writes[work->writes_count++] =
             (struct cairn_router_write){.schema = work->set.schema,
                                         .items = &work->set.items[work->next_item],
@@ -224,8 +245,42 @@ static void submit_wave(struct stream_work *work)
         cairn_router_submit(work->block->exchange->router, &work->writes[i]);
 }
 
+static int compare_items(const void *a, const void *b, void *argument)
+{
+    const struct cairn_router_item *items = argument;
+    uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
+    int order = cairn_str_cmp(items[left].key, items[right].key);
+    return order != 0 ? order : (left > right) - (left < right);
+}
+
+/* Tell each item's line which item before it has the same key. */
+static void link_keys(struct stream_work *work)
+{
+    uint32_t count = work->set.count;
+    uint32_t *order = cairn_arena_alloc(&work->block->arena, count * sizeof *order + 1);
+    for (uint32_t i = 0; i < count; i++)
+        order[i] = i;
+    qsort_r(order, count, sizeof *order, compare_items, work->set.items);
+    for (uint32_t i = 0; i < count; i++) {
+        bool same =
+            i > 0 && cairn_str_eq(work->set.items[order[i]].key, work->set.items[order[i - 1]].key);
+        work->lines[work->item_lines[order[i]]].same_key = same ? order[i - 1] : NO_ITEM;
+    }
+}
+
+static void await_writes(struct stream_work *work)
+{
+    pthread_mutex_lock(&work->lock);
+    while (work->pending > 1)
+        pthread_cond_wait(&work->settled, &work->lock);
+    pthread_mutex_unlock(&work->lock);
+}
+
 static void submit_lines(struct stream_work *work)
 {
+    work->remote = cairn_router_may_block(work->block->exchange->router);
+    if (work->remote)
+        link_keys(work);
     uint32_t runs = 0;
     for (uint32_t at = 0; at < work->set.count && runs < WRITES_MAX; runs++)
         at += run_length(&work->set, at);
@@ -233,13 +288,12 @@ static void submit_lines(struct stream_work *work)
     work->pending = 1;
     submit_wave(work);
     while (work->next_item < work->set.count) {
-        pthread_mutex_lock(&work->lock);
-        while (work->pending > 1)
-            pthread_cond_wait(&work->settled, &work->lock);
-        pthread_mutex_unlock(&work->lock);
+        await_writes(work);
         collect_wave(work);
         submit_wave(work);
     }
+    if (work->remote) /* nor may the next block overtake this one */
+        await_writes(work);
     release_work(work);
 }
 

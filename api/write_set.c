@@ -20,7 +20,7 @@ static int settle_route(struct cairn_write_set *set, struct cairn_entity *entity
                         struct cairn_error *err)
 {
     *changed = false;
-    if (!set->has_routes && entity->route.len == 0)
+    if (set->settled || (!set->has_routes && entity->route.len == 0))
         return 0;
     if (!set->may_block && cairn_router_may_block(set->router))
         return cairn_fail(err, CAIRN_ENOTOWNER, "the entity's route must be asked for");

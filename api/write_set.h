@@ -15,6 +15,7 @@ struct cairn_write_set {
     struct cairn_router *router;
     const struct cairn_schema *schema; /* a reference of the set's; released by its owner */
     bool may_block;                    /* it is filled on a worker; false unless set */
+    bool settled;                      /* routes were read from the rows; false unless set */
     bool has_routes;                   /* the collection holds entities with routes of their own */
     struct cairn_arena *arena;
     struct cairn_router_item *items; /* room for `capacity` */

@@ -58,32 +58,25 @@ static void count_call(struct router_remote *remote, bool ok)
                                cairn_time_monotonic_us() - remote->started_us);
 }
 
-/* Whether the status comes from a key that was refused or from another server. A shard's answer may
- * have the status 404 too: what it was asked for is not there. */
-static bool is_refused(const struct cairn_call *call)
+/* Whether the key was refused, before a shard was asked. */
+static bool is_refused(int status)
 {
-    struct cairn_arena arena = {0};
-    struct cairn_shard_answer answer;
-    struct cairn_str body = {call->answer.data, (uint32_t)call->answer.len};
-    if (call->status == 401 || call->status == 403)
-        return true;
-    if (call->status != 404)
-        return false;
-    bool refused = cairn_shard_answer_decode(body, &arena, &answer, NULL) != 0;
-    cairn_arena_release(&arena);
-    return refused;
+    return status == 401 || status == 403;
 }
 
 static void on_done(struct cairn_call *call)
 {
     struct router_remote *remote = call->context;
-    bool ok = call->error.code == 0 && !is_refused(call);
+    bool ok = call->error.code == 0 && !is_refused(call->status);
     char why[256];
     if (remote->member != NULL && ok) {
-        router_member_note(remote->member, NULL);
+        if (call->status != 404) /* a shard's, or another server's: the body tells */
+            router_member_note(remote->member, NULL);
     } else if (remote->member != NULL && call->error.code == 0) {
-        (void)snprintf(why, sizeof why, "it refuses calls with HTTP status %d%s", call->status,
-                       call->status == 404 ? "" : "; --cluster-key-file must be the same for all");
+        (void)snprintf(why, sizeof why,
+                       "it refuses calls with HTTP status %d; --cluster-key-file must be the same "
+                       "for all",
+                       call->status);
         router_member_note(remote->member, why);
     } else if (remote->member != NULL &&
                (call->error.code == CAIRN_EUNAVAILABLE ||
@@ -198,10 +191,15 @@ int router_remote_take(struct router_remote *remote, struct cairn_arena *arena,
     }
     struct cairn_str body = {call->answer.data, (uint32_t)call->answer.len};
     struct cairn_error err = {0};
-    if (is_refused(call) || cairn_shard_answer_decode(body, arena, answer, &err) != 0) {
+    if (is_refused(call->status) || cairn_shard_answer_decode(body, arena, answer, &err) != 0) {
         *answer = (struct cairn_shard_answer){.shard = remote->shard};
-        return answer->error.code = fail_undecoded(remote, &err, &answer->error);
+        answer->error.code = fail_undecoded(remote, &err, &answer->error);
+        if (remote->member != NULL && call->status == 404)
+            router_member_note(remote->member, "it is no Cairn shard (HTTP status 404)");
+        return answer->error.code;
     }
+    if (remote->member != NULL && call->status == 404)
+        router_member_note(remote->member, NULL);
     remote->understood = true;
     learn_from(remote, answer);
     return answer->error.code;

@@ -238,6 +238,10 @@ static bool collect(struct router_fetch *fetch)
         } else if (fetch->error.code == 0 || fetch->unreached) {
             fetch->error = answer.error;
             fetch->unreached = false;
+            if (code == CAIRN_ETOOLARGE)
+                cairn_fail(&fetch->error, code,
+                           "the answer would be over %u MiB; ask for fewer entities or features",
+                           CAIRN_ANSWER_BYTES_MAX >> 20);
         }
     }
     return owned;

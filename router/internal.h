@@ -129,6 +129,10 @@ struct cairn_router {
     atomic_uint remotes_count; /* shards of the map that are elsewhere */
     atomic_uint_fast64_t epoch;
 
+    /* Collections, by id modulo the number of bits, that were seen to hold entities with a route of
+     * their own: what this process wrote itself need not be reported to it first. */
+    atomic_uint_fast64_t routed[64];
+
     pthread_mutex_t encoders_lock; /* guards what follows */
     struct cairn_encoder *encoders[64];
     uint32_t encoders_count;

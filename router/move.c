@@ -18,7 +18,6 @@
 #include "router/rebalance.h"
 
 #define LOOK_WAIT_MS       500u
-#define FIRST_LOOK_WAIT_MS 50u
 #define LAG_SMALL          64u              /* offsets: catching up takes no time */
 #define LAG_SMALL_S        0.1              /* or takes less than this */
 #define DIGEST_STEP        UINT64_C(200000) /* offsets of one call */
@@ -130,14 +129,13 @@ static int start_import(struct moving *m, struct cairn_error *err)
  * itself. */
 static int look(struct moving *m, struct cairn_error *err)
 {
-    uint32_t wait_ms = m->progress.end_offset != 0 ? LOOK_WAIT_MS : FIRST_LOOK_WAIT_MS;
     struct cairn_shard_request request = {.until_offset = m->progress.end_offset,
-                                          .wait_ms = wait_ms};
-    struct cairn_shard_answer answer;
+                                          .wait_ms = LOOK_WAIT_MS};
     if (request.until_offset == 0)
-        request.until_offset = CAIRN_OFFSET_NONE; /* not known yet */
+        request.until_offset = 1; /* not known before the first step */
+    struct cairn_shard_answer answer;
     int code = ask(m, m->move.target, CAIRN_SHARD_IMPORT_STATE, &request, &answer,
-                   (uint64_t)wait_ms * 1000 + REBALANCE_CALL_US, err);
+                   LOOK_WAIT_MS * UINT64_C(1000) + REBALANCE_CALL_US, err);
     if (code != 0)
         return code;
     if (!answer.progress.running)

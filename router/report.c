@@ -156,6 +156,9 @@ void cairn_router_collection_counts(struct cairn_router *router, const struct ca
 
 bool cairn_router_has_routes(struct cairn_router *router, const struct cairn_schema *schema)
 {
+    if (cairn_router_may_block(router) &&
+        (atomic_load(&router->routed[schema->id / 64 % 64]) >> schema->id % 64 & 1) != 0)
+        return true;
     const struct cairn_map *map = router_map(router);
     bool found = false;
     for (uint32_t i = 0; map != NULL && i < map->shards_count && !found; i++) {

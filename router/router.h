@@ -279,6 +279,9 @@ void cairn_router_members(struct cairn_router *router, struct cairn_arena *arena
 /* Shards that refuse writes. */
 void cairn_router_each_read_only(struct cairn_router *router, void (*each)(void *arg, uint32_t id),
                                  void *arg);
+/* (blocks) Have the shards elsewhere report, so that what follows is of now. Those that are down
+ * are left as they were. */
+void cairn_router_refresh(struct cairn_router *router, uint64_t deadline_us);
 /* What every shard of the map has applied, as far as this process knows. */
 void cairn_router_touch_all(struct cairn_router *router, struct cairn_contract *contract);
 /* Whether any shard is known to hold entities of the collection with a route of their own. */

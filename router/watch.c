@@ -95,26 +95,59 @@ void router_report_release(struct router_report *report)
 }
 
 /* Keep a report: the bytes of the answer move into it. */
-static void keep_report(struct router_member *member)
+static void keep_report(struct router_member *member, struct router_remote *remote)
 {
     struct router_report *report = cairn_calloc(1, sizeof *report), *old;
     struct cairn_shard_answer answer;
     atomic_init(&report->references, 1);
-    if (router_remote_take(&member->remote, &report->arena, &answer) != 0 ||
-        answer.report == NULL) {
+    if (router_remote_take(remote, &report->arena, &answer) != 0 || answer.report == NULL) {
         router_report_release(report);
         return;
     }
-    report->body = member->remote.call.answer;
-    member->remote.call.answer = (struct cairn_buf){0};
+    report->body = remote->call.answer;
+    remote->call.answer = (struct cairn_buf){0};
     report->report = cairn_arena_alloc(&report->arena, sizeof *report->report);
     *report->report = *answer.report;
-    report->taken_us = member->remote.started_us;
+    report->taken_us = remote->started_us;
     pthread_mutex_lock(&member->lock);
     old = member->report;
-    member->report = report;
+    if (old != NULL && old->taken_us > report->taken_us)
+        old = report; /* there is a newer one already */
+    else
+        member->report = report;
     pthread_mutex_unlock(&member->lock);
     router_report_release(old);
+}
+
+void cairn_router_refresh(struct cairn_router *router, uint64_t deadline_us)
+{
+    const struct cairn_map *map = router_map(router);
+    struct router_remote *remotes = NULL;
+    struct router_latch latch;
+    uint32_t count = 0;
+    if (map == NULL || !cairn_router_may_block(router)) {
+        cairn_map_unref(map);
+        return;
+    }
+    uint64_t limit_us = cairn_time_monotonic_us() + CHECK_TIMEOUT_US;
+    remotes = cairn_calloc(map->shards_count, sizeof *remotes);
+    for (uint32_t i = 0; i < map->shards_count; i++) {
+        struct router_member *member = router_member(router, map->shards[i].id);
+        if (member->local == NULL && !router_member_down(member))
+            router_remote_init(&remotes[count++], router, member, CAIRN_SHARD_REPORT,
+                               router_latch_remote_done, &latch);
+    }
+    struct cairn_shard_request request = {.cluster = map->cluster, .epoch = map->epoch};
+    router_latch_init(&latch, count);
+    for (uint32_t i = 0; i < count; i++)
+        router_remote_start(&remotes[i], &request, limit_us < deadline_us ? limit_us : deadline_us);
+    router_latch_wait(&latch);
+    for (uint32_t i = 0; i < count; i++) {
+        keep_report(remotes[i].member, &remotes[i]);
+        router_remote_end(&remotes[i]);
+    }
+    free(remotes);
+    cairn_map_unref(map);
 }
 
 static void on_end(struct router_remote *remote)
@@ -135,7 +168,7 @@ static void finish_call(struct router_member *member)
     uint64_t now_us = cairn_time_monotonic_us();
     bool reached = member->remote.call.error.code == 0;
     if (member->remote.op == CAIRN_SHARD_REPORT)
-        keep_report(member);
+        keep_report(member, &member->remote);
     else if (router_remote_take(&member->remote, &arena, &answer) != 0)
         reached = false;
     member->back_off = reached                             ? 0

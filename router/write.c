@@ -205,8 +205,10 @@ void cairn_router_submit(struct cairn_router *router, struct cairn_router_write 
     write->contract = (struct cairn_contract){.partial = false};
 
     struct cairn_shard_item *items = cairn_arena_alloc(arena, write->count * sizeof *items);
+    bool routed = false;
     for (uint32_t i = 0; i < write->count; i++) {
         const struct cairn_router_item *item = &write->items[i];
+        routed = routed || item->route.len > 0;
         items[i] = (struct cairn_shard_item){
             .kind = CAIRN_RECORD_ENTITY,
             .collection = write->schema->id,
@@ -216,6 +218,9 @@ void cairn_router_submit(struct cairn_router *router, struct cairn_router_write 
             .key = item->key,
             .if_offset = item->if_offset};
     }
+    if (routed)
+        atomic_fetch_or(&router->routed[write->schema->id / 64 % 64],
+                        UINT64_C(1) << write->schema->id % 64);
     struct write_round *round = first_round(gather, arena);
     if (write_round_group(round, items, NULL, &gather->error) != 0) {
         gather->failed = 1;

@@ -23,7 +23,7 @@ FLATBUFFERS = "application/x-flatbuffers"
 class Server:
     """One process. `folder` of an earlier server starts it again on the same data."""
 
-    def __init__(self, *flags, folder=None):
+    def __init__(self, *flags, folder=None, data=True, listen="127.0.0.1:0"):
         self.folder = folder or tempfile.mkdtemp(prefix="cairn-test-")
         self.data = os.path.join(self.folder, "data")
         port_file = os.path.join(self.folder, "port")
@@ -32,7 +32,8 @@ class Server:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CAIRN_")}
         self.log = open(os.path.join(self.folder, "log"), "ab")
         self.process = subprocess.Popen(
-            [BIN, "serve", "--data", self.data, "--listen", "127.0.0.1:0", "--port-file", port_file, *flags],
+            [BIN, "serve", *(["--data", self.data] if data else []), "--listen", listen,
+             "--port-file", port_file, *flags],
             stdout=self.log, stderr=self.log, env=environment)
         deadline = time.monotonic() + DEADLINE_S
         while not os.path.exists(port_file):
@@ -43,6 +44,10 @@ class Server:
         with open(port_file, encoding="ascii") as text:
             self.port = int(text.read())
         self.connection = None
+
+    @property
+    def url(self):
+        return "http://127.0.0.1:%d" % self.port
 
     def stop(self):
         if self.connection is not None:
@@ -79,6 +84,39 @@ class Server:
             answer = http.client.HTTPResponse(sock)
             answer.begin()
             return Answer(answer)
+
+
+class Cluster:
+    """Shards in processes of their own, and routers before them."""
+
+    def __init__(self, shards=3, routers=1, flags=(), router_flags=()):
+        self.flags = flags
+        self.shards = [self.start_shard(i) for i in range(shards)]
+        self.router_flags = [*router_flags, "--shard", ",".join(
+            "s%d=%s" % (i, shard.url) for i, shard in enumerate(self.shards))]
+        self.routers = [Server("--role", "router", *self.router_flags, data=False) for _ in range(routers)]
+        for router in self.routers:
+            self.await_ready(router)
+
+    def start_shard(self, number, folder=None, port=0):
+        return Server("--role", "shard", "--id", "s%d" % number, *self.flags, folder=folder,
+                      listen="127.0.0.1:%d" % port)
+
+    @staticmethod
+    def await_ready(server):
+        deadline = time.monotonic() + DEADLINE_S
+        while server.request("GET", "/readyz").status != 200:
+            if time.monotonic() > deadline:
+                raise AssertionError("not ready: %r" % server.request("GET", "/readyz").bytes)
+            time.sleep(0.01)
+
+    def stop(self):
+        codes = [server.stop() for server in [*self.routers, *self.shards]]
+        return max(abs(code) for code in codes)
+
+    def remove(self):
+        for server in [*self.routers, *self.shards]:
+            server.remove()
 
 
 class Answer:

@@ -201,6 +201,7 @@ class Rebalance(unittest.TestCase):
         """Every key is readable through every process with its value; counts and searches agree."""
         if writer is not None:
             self.assertEqual(writer.problems, [])
+            self.assertGreater(len(writer.acknowledged), 10)
         for process in processes:
             found = {}
             keys = sorted(self.expected)
