@@ -45,8 +45,8 @@
     X(CAIRN_ETIMEOUT, -36, "timeout", 504)                                                         \
     X(CAIRN_ENOSPACE, -37, "out_of_space", 507)                                                    \
     X(CAIRN_ENOMEM, -38, "out_of_memory", 507)                                                     \
-    X(CAIRN_EBUSY, -40, "rebalance_in_progress", 409)                                              \
-    X(CAIRN_EEND, -39, "end", 500) /* a cursor has no more; never leaves the process */
+    X(CAIRN_EBUSY, -39, "rebalance_in_progress", 409)                                              \
+    X(CAIRN_EEND, -40, "end", 500) /* a cursor has no more; never leaves the process */
 
 enum cairn_code {
 #define CAIRN_ERROR_ENUM(name, number, word, status) name = number,

@@ -1,6 +1,6 @@
 /* The digest of a move: the sum modulo 2^128 of a hash of each of its records. Being a sum it needs
- * no order and can be carried on from where the last call stopped. Source and target each read their
- * own log; what they hash of a record is what both have of it.
+ * no order and can be carried on from where the last call stopped. Source and target each read
+ * their own log; what they hash of a record is what both have of it.
  *
  * One move's digest is remembered at a time: moves are made one after the other. */
 #include "shard/internal.h"
@@ -37,8 +37,8 @@ static bool is_wanted(void *context, const struct cairn_log_record *record)
 {
     const struct digest_pass *pass = context;
     bool is_source = pass->shard->id == pass->move->source;
-    bool kind = record->kind == CAIRN_RECORD_IMPORT ||
-                (is_source && record->kind == CAIRN_RECORD_ENTITY);
+    bool kind =
+        record->kind == CAIRN_RECORD_IMPORT || (is_source && record->kind == CAIRN_RECORD_ENTITY);
     return kind &&
            cairn_map_is_moving(pass->map, record->token, pass->move->source, pass->move->target) &&
            (!is_source || !shard_is_void(pass->shard, record->token, record->offset));

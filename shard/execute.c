@@ -7,7 +7,7 @@
 #include "base/json.h"
 
 #define QUERY_HITS_MAX CAIRN_SEARCH_HITS_MAX /* sum of k of one request */
-#define SCAN_BYTES_MAX (16u << 20) /* rows of one step of a scan */
+#define SCAN_BYTES_MAX (16u << 20)           /* rows of one step of a scan */
 #define WAIT_MS_MAX    1000u
 
 static struct cairn_shard_read read_of(const struct cairn_shard_request *request,
@@ -19,9 +19,9 @@ static struct cairn_shard_read read_of(const struct cairn_shard_request *request
 
 /* The vectors asked for that the row has. */
 static int row_vectors(struct cairn_shard *shard, const struct cairn_schema *schema,
-                       const struct cairn_shard_request *request,
-                       const struct cairn_row_view *view, struct cairn_arena *arena,
-                       struct cairn_shard_row *out, struct cairn_error *err)
+                       const struct cairn_shard_request *request, const struct cairn_row_view *view,
+                       struct cairn_arena *arena, struct cairn_shard_row *out,
+                       struct cairn_error *err)
 {
     if (request->vectors_count == 0)
         return 0;
@@ -67,8 +67,8 @@ static int get(struct cairn_shard *shard, const struct cairn_shard_request *requ
         int code = cairn_shard_get(shard, &read, request->keys[i], &pin, err);
         rows[i].key = request->keys[i];
         if (code == 0 && pin.found)
-            code = take_row(shard, schema, request, request->keys[i], &pin.view, arena, &rows[i],
-                            err);
+            code =
+                take_row(shard, schema, request, request->keys[i], &pin.view, arena, &rows[i], err);
         cairn_row_pin_release(&pin);
         if (code != 0)
             return code;
@@ -187,16 +187,15 @@ static int scan(struct cairn_shard *shard, const struct cairn_shard_request *req
     struct cairn_json_parser *parser = NULL;
     const struct cairn_filter *filter;
     struct cairn_shard_scan *rows_scan = NULL;
-    uint32_t limit = request->limit < CAIRN_SCROLL_LIMIT_MAX ? request->limit
-                                                             : CAIRN_SCROLL_LIMIT_MAX;
+    uint32_t limit =
+        request->limit < CAIRN_SCROLL_LIMIT_MAX ? request->limit : CAIRN_SCROLL_LIMIT_MAX;
     struct cairn_shard_row *rows = cairn_arena_alloc(arena, limit * sizeof *rows + 1);
     size_t before = arena->used_bytes;
     int code = parse_filter(request->filter_json, schema, &parser, arena, &filter, err);
     if (code == 0)
         code = cairn_shard_scan_open(shard, &read, filter, request->after_key, &rows_scan, err);
     answer->more = true;
-    while (code == 0 && answer->rows_count < limit &&
-           arena->used_bytes - before < SCAN_BYTES_MAX) {
+    while (code == 0 && answer->rows_count < limit && arena->used_bytes - before < SCAN_BYTES_MAX) {
         struct cairn_str key;
         struct cairn_row_view view;
         code = cairn_shard_scan_next(rows_scan, &key, &view, err);
@@ -264,8 +263,8 @@ static struct cairn_str map_text(const struct cairn_map *map, struct cairn_arena
 {
     struct cairn_buf text = {0};
     cairn_map_encode(map, &text);
-    struct cairn_str copy = cairn_arena_dup(arena, (struct cairn_str){text.data,
-                                                                      (uint32_t)text.len});
+    struct cairn_str copy =
+        cairn_arena_dup(arena, (struct cairn_str){text.data, (uint32_t)text.len});
     cairn_buf_release(&text);
     return copy;
 }

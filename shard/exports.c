@@ -100,11 +100,9 @@ static void census_collection(struct cairn_shard *shard, const struct cairn_map 
     struct cairn_str key;
     struct cairn_row_view view;
     uint64_t owned = 0;
-    int code =
-        cairn_row_scan_open_all(shard->rows, schema->id, (struct cairn_str){0}, &scan, NULL);
+    int code = cairn_row_scan_open_all(shard->rows, schema->id, (struct cairn_str){0}, &scan, NULL);
     while (code == 0 && cairn_row_scan_next(scan, &key, &view, NULL) == 0) {
-        if (map == NULL ||
-            cairn_map_owner(map, shard_row_token(schema, key, &view)) != shard->id)
+        if (map == NULL || cairn_map_owner(map, shard_row_token(schema, key, &view)) != shard->id)
             census->foreign++;
         else
             owned += cairn_row_view_exists(&view);

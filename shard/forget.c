@@ -19,14 +19,15 @@
 #include "base/diag.h"
 #include "base/time.h"
 
-#define CLEAN_FILE   "clean"
-#define RETRY_MS     1000u
+#define CLEAN_FILE "clean"
+#define RETRY_MS   1000u
 
 /* Which rows of one collection go. */
 struct forget_pass {
     struct cairn_shard *shard;
     const struct cairn_map *map;
-    const struct cairn_shard_move *move; /* only its tokens; NULL: all that the shard must not have */
+    const struct cairn_shard_move
+        *move; /* only its tokens; NULL: all that the shard must not have */
     const struct cairn_schema *schema;
     struct cairn_arena arena;
     struct cairn_str keys[CAIRN_FORGET_KEYS_MAX];
@@ -51,11 +52,11 @@ static int drop_batch(struct forget_pass *pass, struct cairn_error *err)
 {
     if (pass->count == 0)
         return 0;
-    struct cairn_shard_item item = {
-        .kind = CAIRN_RECORD_FORGET,
-        .collection = pass->schema->id,
-        .payload = cairn_forget_encode(pass->encoder, pass->keys, pass->count),
-        .if_offset = CAIRN_OFFSET_NONE};
+    struct cairn_shard_item item = {.kind = CAIRN_RECORD_FORGET,
+                                    .collection = pass->schema->id,
+                                    .payload =
+                                        cairn_forget_encode(pass->encoder, pass->keys, pass->count),
+                                    .if_offset = CAIRN_OFFSET_NONE};
     struct shard_write_terms terms = {.if_epoch = pass->map->epoch};
     int code = shard_write_wait(pass->shard, &item, 1, &terms, err);
     pass->dropped += code == 0 ? pass->count : 0;
@@ -238,8 +239,7 @@ void shard_forget_wake(struct cairn_shard *shard)
         return;
     pthread_mutex_lock(&forget->wake_lock);
     forget->wanted = true;
-    forget->not_before_us =
-        cairn_time_monotonic_us() + shard->forget_after_ms * UINT64_C(1000);
+    forget->not_before_us = cairn_time_monotonic_us() + shard->forget_after_ms * UINT64_C(1000);
     pthread_cond_signal(&forget->wake);
     pthread_mutex_unlock(&forget->wake_lock);
 }

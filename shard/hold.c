@@ -7,10 +7,10 @@
  *                                                                           any other map   -> open
  *   released   the MAP record is applied      refused: 421                  -
  *
- * All of it happens on the writer's thread between two groups, so when a freeze is in force no write
- * to the tokens is under way. A hold ends by itself, and a release is admitted only while the hold
- * that it names is in force: a source whose writes go on again can never be made to release by a
- * message that was late. */
+ * All of it happens on the writer's thread between two groups, so when a freeze is in force no
+ * write to the tokens is under way. A hold ends by itself, and a release is admitted only while the
+ * hold that it names is in force: a source whose writes go on again can never be made to release by
+ * a message that was late. */
 #include "shard/internal.h"
 
 #include "base/diag.h"
@@ -130,8 +130,8 @@ int cairn_shard_freeze(struct cairn_shard *shard, const struct cairn_shard_move 
                        uint32_t hold_ms, uint64_t *fence, uint64_t *end_offset,
                        struct cairn_error *err)
 {
-    struct shard_freeze freeze = {
-        .move = *move, .hold_ms = hold_ms < CAIRN_FREEZE_MS ? hold_ms : CAIRN_FREEZE_MS};
+    struct shard_freeze freeze = {.move = *move,
+                                  .hold_ms = hold_ms < CAIRN_FREEZE_MS ? hold_ms : CAIRN_FREEZE_MS};
     if (move->source != shard->id)
         return cairn_fail(err, CAIRN_EPARAM, "shard s%u is not the source of the move", shard->id);
     pthread_cond_init(&freeze.done, NULL);

@@ -33,7 +33,7 @@ struct shard_ownership {
         uint64_t begin_offset;
         uint32_t source;
         const struct cairn_map *map; /* whose plan's move it is; a reference */
-    } *acquisitions;
+    } * acquisitions;
     uint32_t acquisitions_count;
 
     atomic_uint_fast64_t epoch; /* the map's; 0: none */
@@ -59,7 +59,8 @@ struct shard_control {
 
 /* forget.c: dropping rows that the shard does not own. */
 struct shard_forget {
-    pthread_mutex_t lock; /* held over each batch, so that none is under way when an import begins */
+    pthread_mutex_t
+        lock; /* held over each batch, so that none is under way when an import begins */
     pthread_mutex_t wake_lock; /* guards what follows */
     pthread_cond_t wake;
     pthread_t thread;
@@ -75,7 +76,7 @@ struct shard_census {
     struct shard_census_entry {
         uint32_t collection;
         uint64_t entities; /* owned */
-    } *entries;
+    } * entries;
     uint32_t entries_count;
     uint64_t foreign;
 };
@@ -162,7 +163,7 @@ struct cairn_shard {
 
     /* The writer's. */
     struct shard_hold hold;
-    int64_t ingest_floor_us; /* no ingest time is earlier */
+    int64_t ingest_floor_us;  /* no ingest time is earlier */
     uint64_t log_bytes_saved; /* log size when the indexes were last saved */
 
     pthread_mutex_t export_lock;

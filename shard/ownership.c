@@ -31,8 +31,8 @@ static void add_acquisition(struct cairn_shard *shard, uint64_t offset, uint32_t
 {
     struct shard_ownership *own = &shard->ownership;
     pthread_rwlock_wrlock(&own->lock);
-    own->acquisitions = cairn_realloc(own->acquisitions, (own->acquisitions_count + 1) *
-                                                             sizeof *own->acquisitions);
+    own->acquisitions =
+        cairn_realloc(own->acquisitions, (own->acquisitions_count + 1) * sizeof *own->acquisitions);
     own->acquisitions[own->acquisitions_count++] =
         (struct shard_acquisition){offset, source, cairn_map_ref(map)};
     pthread_rwlock_unlock(&own->lock);
@@ -51,7 +51,8 @@ static bool may_mix(const struct cairn_shard *shard, const struct cairn_map *old
 }
 
 /* Records that came with tokens carry the ingest times of other machines. What is written here from
- * now on must not seem older, or it would lose to them wherever the event time is the ingest time. */
+ * now on must not seem older, or it would lose to them wherever the event time is the ingest time.
+ */
 static void raise_ingest_floor(struct cairn_shard *shard)
 {
     for (uint32_t i = 0; i < shard->collections_count; i++) {

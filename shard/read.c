@@ -1,9 +1,9 @@
 /* Reads, each under one map.
  *
  * A keyed read looks at the map before and after it looks at the row: owned both times, the row was
- * the shard's to show (rows that leave are dropped seconds after the map, and those that arrive were
- * complete before it). A part of a scattered read must begin and end its look at the views under the
- * epoch that it names; what it has then is a snapshot, or hits that stand for one.
+ * the shard's to show (rows that leave are dropped seconds after the map, and those that arrive
+ * were complete before it). A part of a scattered read must begin and end its look at the views
+ * under the epoch that it names; what it has then is a snapshot, or hits that stand for one.
  *
  * While the views may hold rows of other shards (`mixed`), each row's token is checked too. */
 #include "shard/internal.h"
@@ -117,9 +117,9 @@ int cairn_shard_scan_next(struct cairn_shard_scan *scan, struct cairn_str *key,
             return code;
         if (scan->filter != NULL && !cairn_filter_match(scan->filter, view, scan->now_us))
             continue;
-        if (scan->map == NULL || cairn_map_owner(scan->map, shard_row_token(scan->schema, *key,
-                                                                           view)) ==
-                                     scan->shard->id)
+        if (scan->map == NULL ||
+            cairn_map_owner(scan->map, shard_row_token(scan->schema, *key, view)) ==
+                scan->shard->id)
             return 0;
     }
 }
@@ -144,7 +144,8 @@ int cairn_shard_count(struct cairn_shard *shard, const struct cairn_shard_read *
         cairn_rowstore_counts(shard->rows, read->schema->id, &counts);
         *out = counts.entities;
         if (!atomic_load(&shard->ownership.mixed))
-            return may_read(shard, read, 0) ? 0 : refuse(shard, read, cairn_shard_epoch(shard), err);
+            return may_read(shard, read, 0) ? 0
+                                            : refuse(shard, read, cairn_shard_epoch(shard), err);
         *out = 0;
     }
     struct cairn_shard_scan scan;
@@ -159,7 +160,8 @@ int cairn_shard_count(struct cairn_shard *shard, const struct cairn_shard_read *
     return code == CAIRN_EEND ? 0 : code;
 }
 
-/* Among the rows that the filter matches and the shard owns: one pass over the collection's rows. */
+/* Among the rows that the filter matches and the shard owns: one pass over the collection's rows.
+ */
 static int search_filtered(struct cairn_shard *shard, const struct cairn_shard_read *read,
                            const struct shard_vector *field,
                            const struct cairn_index_search *search,

@@ -71,8 +71,8 @@ int cairn_shard_open(const struct cairn_shard_options *options, struct cairn_sha
     shard->builders = options->builders;
     shard->metrics = options->metrics;
     shard->free_bytes_min = options->free_bytes_min;
-    shard->forget_after_ms = options->forget_after_ms == 0 ? FORGET_AFTER_MS_DEFAULT
-                                                           : options->forget_after_ms;
+    shard->forget_after_ms =
+        options->forget_after_ms == 0 ? FORGET_AFTER_MS_DEFAULT : options->forget_after_ms;
     init_locks(shard);
     if (shard->metrics != NULL)
         shard_exports_register(shard);

@@ -61,9 +61,9 @@ struct cairn_shard_write {
     const struct shard_write_terms *terms; /* the shard's */
 };
 
-/* Queue a write of entities or schemas. Returns 0 and calls done exactly once later, or returns an error and never does:
- * CAIRN_EOVERLOADED (queue full), CAIRN_ENOSPACE, CAIRN_ECORRUPT, CAIRN_EIO, CAIRN_ESHUTDOWN;
- * write->error then says more. */
+/* Queue a write of entities or schemas. Returns 0 and calls done exactly once later, or returns an
+ * error and never does: CAIRN_EOVERLOADED (queue full), CAIRN_ENOSPACE, CAIRN_ECORRUPT, CAIRN_EIO,
+ * CAIRN_ESHUTDOWN; write->error then says more. */
 int cairn_shard_submit(struct cairn_shard *shard, struct cairn_shard_write *write);
 
 /* Which map a read goes by. A keyed read is answered by the owner of the key's token, whatever the
@@ -96,8 +96,7 @@ void cairn_shard_scan_close(struct cairn_shard_scan **scan);
 int cairn_shard_search(struct cairn_shard *shard, const struct cairn_shard_read *read,
                        struct cairn_str vector, const struct cairn_index_search *search,
                        const struct cairn_filter *filter, struct cairn_arena *arena,
-                       struct cairn_index_hit *hits, uint32_t *hits_count,
-                       struct cairn_error *err);
+                       struct cairn_index_hit *hits, uint32_t *hits_count, struct cairn_error *err);
 /* Entities of the collection that the shard owns and the filter (NULL: none) matches. */
 int cairn_shard_count(struct cairn_shard *shard, const struct cairn_shard_read *read,
                       const struct cairn_filter *filter, uint64_t *out, struct cairn_error *err);

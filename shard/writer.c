@@ -39,7 +39,7 @@ struct shard_group {
     uint32_t entries_count, entries_capacity;
     uint64_t *keys; /* open-addressed set of the hashes of the group's keys; 0 is empty */
     uint32_t keys_capacity;
-    bool has_map; /* it is one map and nothing else */
+    bool has_map;                   /* it is one map and nothing else */
     struct cairn_shard_write *rest; /* taken from the queue, for the next group */
 };
 
@@ -120,8 +120,7 @@ static void wait_for_work(struct cairn_shard *shard)
     }
     struct timespec until = {.tv_sec = (time_t)(until_us / 1000000),
                              .tv_nsec = (long)(until_us % 1000000) * 1000};
-    (void)pthread_cond_clockwait(&shard->queue_filled, &shard->queue_lock, CLOCK_MONOTONIC,
-                                 &until);
+    (void)pthread_cond_clockwait(&shard->queue_filled, &shard->queue_lock, CLOCK_MONOTONIC, &until);
 }
 
 static bool has_work(const struct cairn_shard *shard)
@@ -251,8 +250,7 @@ static int check_ownership(struct cairn_shard *shard, const struct cairn_shard_i
         return 0;
     return cairn_fail(err, CAIRN_ENOTOWNER,
                       "shard s%u does not own the token of key %.*s at epoch %llu", shard->id,
-                      CAIRN_STR_ARG(item->key),
-                      (unsigned long long)(map != NULL ? map->epoch : 0));
+                      CAIRN_STR_ARG(item->key), (unsigned long long)(map != NULL ? map->epoch : 0));
 }
 
 static enum admission admit(struct cairn_shard *shard, struct shard_group *group,
@@ -473,13 +471,11 @@ static void wake(struct cairn_shard_write *write)
 }
 
 int shard_write_wait(struct cairn_shard *shard, const struct cairn_shard_item *items,
-                     uint32_t count, const struct shard_write_terms *terms,
-                     struct cairn_error *err)
+                     uint32_t count, const struct shard_write_terms *terms, struct cairn_error *err)
 {
     struct write_waiting waiting = {.done = false};
     struct cairn_buf text = {0};
-    struct cairn_shard_item map_item = {.kind = CAIRN_RECORD_MAP,
-                                        .if_offset = CAIRN_OFFSET_NONE};
+    struct cairn_shard_item map_item = {.kind = CAIRN_RECORD_MAP, .if_offset = CAIRN_OFFSET_NONE};
     struct cairn_shard_write write = {
         .items = items, .count = count, .done = wake, .context = &waiting, .terms = terms};
     if (terms != NULL && terms->map != NULL) {

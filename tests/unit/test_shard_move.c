@@ -174,9 +174,8 @@ static struct cairn_shard_move plan(struct fixture *f, double w0, double w1)
     struct cairn_map_shard shards[2];
     for (uint32_t id = 0; id < 2; id++) {
         const struct cairn_map_shard *now = cairn_map_shard(f->map, id);
-        shards[id] = (struct cairn_map_shard){.id = id,
-                                              .weight = now != NULL ? now->weight : 0,
-                                              .planned_weight = id == 0 ? w0 : w1};
+        shards[id] = (struct cairn_map_shard){
+            .id = id, .weight = now != NULL ? now->weight : 0, .planned_weight = id == 0 ? w0 : w1};
     }
     const struct cairn_map *next = NULL;
     check(cairn_map_with_plan(f->map, shards, 2, &next, &err), &err);
@@ -282,8 +281,7 @@ static void expect_all(struct fixture *f)
         check(cairn_shard_count(f->shards[id], &read, NULL, &count, &err), &err);
         assert_int_equal(count, there[id]);
         struct cairn_index_hit *hits = malloc(KEYS * sizeof *hits);
-        struct cairn_index_search search = {
-            .query = (float[]){3, 3}, .k = KEYS, .exact = true};
+        struct cairn_index_search search = {.query = (float[]){3, 3}, .k = KEYS, .exact = true};
         uint32_t hits_count;
         check(cairn_shard_search(f->shards[id], &read, CAIRN_STR_LITERAL("v"), &search, NULL,
                                  &f->arena, hits, &hits_count, &err),
