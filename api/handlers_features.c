@@ -37,6 +37,7 @@ static int read_lookup(struct cairn_exchange *exchange, struct cairn_json json,
         cairn_keys_read(values[KEYS], "keys", &exchange->arena, &lookup->keys, &lookup->keys_count,
                         err) != 0)
         return err->code;
+    cairn_reading_keep_keys(exchange, lookup->keys, lookup->keys_count);
     if (cairn_exchange_check_collection(exchange, collection, err) != 0)
         return err->code;
     lookup->schema = cairn_handler_schema_named(exchange->router, collection, err);

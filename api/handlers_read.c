@@ -79,6 +79,7 @@ static int read_get_json(struct cairn_exchange *exchange, const struct cairn_sch
         return cairn_fail(err, CAIRN_EFIELD, "keys: required");
     if (cairn_keys_read(values[KEYS], "keys", &exchange->arena, &keys, &out->keys_count, err) != 0)
         return err->code;
+    cairn_reading_keep_keys(exchange, keys, out->keys_count);
     out->keys = keys;
     struct cairn_projection_json json = {values[FEATURES], values[VECTORS], values[META]};
     if (cairn_projection_read(&json, schema, &exchange->arena, &out->projection, err) != 0)

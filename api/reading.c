@@ -7,6 +7,13 @@ bool cairn_reading_keeps(const struct cairn_exchange *exchange)
     return !exchange->may_block && cairn_router_may_block(exchange->router);
 }
 
+void cairn_reading_keep_keys(struct cairn_exchange *exchange, struct cairn_str *keys,
+                             uint32_t count)
+{
+    for (uint32_t i = 0; cairn_reading_keeps(exchange) && i < count; i++)
+        keys[i] = cairn_arena_dup(&exchange->arena, keys[i]);
+}
+
 static void finish(struct cairn_reading *reading)
 {
     struct cairn_exchange *exchange = reading->exchange;

@@ -23,5 +23,8 @@ struct cairn_reading {
 void cairn_reading_run(struct cairn_reading *reading);
 /* Whether the reading may park, so that what it needs must outlive the handler. */
 bool cairn_reading_keeps(const struct cairn_exchange *exchange);
+/* Move the keys to the arena if that is so. */
+void cairn_reading_keep_keys(struct cairn_exchange *exchange, struct cairn_str *keys,
+                             uint32_t count);
 
 #endif

@@ -126,8 +126,10 @@ static void members_follow(struct cairn_router *router, const struct cairn_map *
         remotes++;
         if (shard->url.len > 0 && peer_get(router, shard->url, &peer, &err) != 0)
             cairn_warn("router", "shard s%u: %s", shard->id, err.message);
-        if (atomic_exchange(&member->peer, peer) != peer)
-            atomic_store(&member->failures, 0); /* it may be up at its new place */
+        /* It may be up at its new place, and one that comes back has not been asked meanwhile. */
+        bool joins = router->map == NULL || cairn_map_shard(router->map, shard->id) == NULL;
+        if (atomic_exchange(&member->peer, peer) != peer || joins)
+            atomic_store(&member->failures, 0);
     }
     atomic_store(&router->remotes_count, remotes);
 }
