@@ -147,17 +147,18 @@ def wait_plan(cluster):
 
 
 def copying_seconds(cluster, began):
-    """Seconds from the start of the plan until its copy had caught up, and the whole."""
-    copied = None
+    """The job with its moves, seconds from the start of the plan until all records were copied, and the whole.
+    The moves are kept from before the end: home goes with its last shard, and another home does not know them."""
+    known, seen = None, []
     while True:
         job = cluster.job()
-        if job is None:
-            continue
-        if copied is None and all(move["step"] not in ("waiting", "preparing", "copying") for move in job["moves"]):
-            copied = time.monotonic() - began
-        if job["state"] in ("succeeded", "failed", "cancelled"):
-            return job, copied, time.monotonic() - began
-        time.sleep(0.005)
+        if job and job["moves"]:
+            known = job
+            seen.append((time.monotonic() - began, job["records"]))
+        if job and job["state"] in ("succeeded", "failed", "cancelled"):
+            whole_s = time.monotonic() - began
+            return dict(known, state=job["state"]), min(at for at, n in seen if n == known["records"]), whole_s
+        time.sleep(0.003)
 
 
 def replay_seconds(process, repeats=3):
@@ -179,9 +180,15 @@ def replay_seconds(process, repeats=3):
     return statistics.median(times), replayed
 
 
-def bench_copy(rows, directory):
+def bench_copy(rows, directory, repeats=3):
+    runs = sorted((copy_once(rows, os.path.join(directory, "copy%d" % i)) for i in range(repeats)),
+                  key=lambda run: run["ratio"])
+    return dict(runs[len(runs) // 2], ratios=[run["ratio"] for run in runs])
+
+
+def copy_once(rows, directory):
     """All of s0 goes to s1. Before that s0 is started without views, which replays the same log."""
-    cluster = Cluster(os.path.join(directory, "copy"), ["--copy-share", "100"])
+    cluster = Cluster(directory, ["--copy-share", "100"])
     try:
         cluster.start(1)
         cluster.ask("PUT", "/v1/collections/users", {"features": {"country": {"type": "string", "indexed": True}}})
