@@ -33,8 +33,8 @@ static void *search(void *argument)
         struct cairn_contract contract = {0};
         struct cairn_error err = {0};
         cairn_arena_reset(&arena);
-        if (cairn_router_search(job->router, job->schema, &request, 1, &arena, &result, &contract,
-                                &err) != 0) {
+        if (cairn_router_search(job->router, job->schema, &request, 1, UINT64_MAX, &arena, &result,
+                                &contract, &err) != 0) {
             fprintf(stderr, "search: %s\n", err.message);
             exit(1);
         }

@@ -80,7 +80,10 @@ static int carry_on(struct digest_pass *pass, uint64_t until_offset, struct cair
     int code = cairn_log_cursor_open(pass->shard->log, &range, &cursor, err);
     while (code == 0) {
         struct cairn_log_record record;
-        code = cairn_log_cursor_next(cursor, &record, err);
+        struct cairn_error end;
+        code = cairn_log_cursor_next(cursor, &record, &end);
+        if (code != 0 && code != CAIRN_EEND && err != NULL)
+            *err = end;
         if (code == 0)
             code = take(pass, &record, until_offset, &past, err);
         if (code != 0 || past)

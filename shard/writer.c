@@ -369,6 +369,8 @@ static int group_commit(struct cairn_shard *shard, struct shard_group *group,
     int code = check_space(shard, err);
     if (code != 0)
         return code;
+    if (group->has_map)
+        cairn_failpoint("shard.before_map");
     int64_t ingest_time_us = shard->io->now_us(shard->io->context);
     if (ingest_time_us < shard->ingest_floor_us)
         ingest_time_us = shard->ingest_floor_us;

@@ -30,7 +30,6 @@ def run(*arguments, stdin="", env=None):
 class Server(api_harness.Server):
     def __init__(self, *flags, folder=None):
         super().__init__(*flags, folder=folder)
-        self.url = "http://127.0.0.1:%d" % self.port
         # The last line of standard output; messages carry a time in front.
         self.ready = [line for line in self.messages().splitlines() if line.startswith(("cairn ", "{"))][-1]
 
@@ -92,7 +91,8 @@ class WithoutServer(unittest.TestCase):
         self.expect_usage(["serve", "--data", "x", "--shards", "0"], "--shards is a number from 1 to 256", "'0'")
         self.expect_usage(["serve", "--data", "x", "--shards", "257"], "--shards is a number")
         self.expect_usage(["serve", "--data", "x", "--segment-bytes", "4q"], "--segment-bytes")
-        self.expect_usage(["serve", "--data", "x", "--role", "shard"], "this build serves --role all only")
+        self.expect_usage(["serve", "--data", "x", "--role", "shard"], "--id is missing")
+        self.expect_usage(["serve", "--role", "router"], "--shard")
         self.expect_usage(["serve", "--data", "x", "--role", "king"], "--role is all, router or shard")
         self.expect_usage(["serve", "--data", "x", "--tls-cert", "c"], "--tls-cert and --tls-key go together")
         self.expect_usage(["serve", "--data", "x", "--log-level", "loud"], "--log-level")
@@ -318,8 +318,8 @@ class Logs(unittest.TestCase):
         self.assertEqual(answer.returncode, 0, answer.stdout)
         self.assertEqual(answer.stdout.count("no damage"), 2)
         report = json.loads(run("log", "check", self.data, "--json").stdout)["logs"]
-        # 200 entities, and the schema on each of the two shards.
-        self.assertEqual(sum(log["records"] for log in report), 202)
+        # 200 entities; the map and the schema on each of the two shards.
+        self.assertEqual(sum(log["records"] for log in report), 204)
 
         lines = [json.loads(line) for line in run("log", "dump", self.data, "--json").stdout.splitlines()]
         self.assertEqual(sum(line["kind"] == "schema" for line in lines), 2)
@@ -344,7 +344,7 @@ class Logs(unittest.TestCase):
         answer = run("log", "dump", self.data)
         self.assertEqual(answer.returncode, 0, answer.stderr)
         self.assertIn("a torn tail of 77 bytes", answer.stderr)
-        self.assertEqual(answer.stdout.count("\n"), 202)
+        self.assertEqual(answer.stdout.count("\n"), 204)
         with open(path, "rb") as file:
             self.assertEqual(file.read(), before)
         server = Server(folder=self.server.folder)
