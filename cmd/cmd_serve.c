@@ -297,7 +297,6 @@ static int run_serve(struct serve *serve)
     cairn_server_stop(&serve->server, DRAIN_MS);
     cairn_router_close(&serve->router);
     cairn_metrics_free(&serve->metrics);
-    cairn_node_release(&serve->node);
     if (code != 0)
         return cairn_command_fail("serve", &err);
     if (serve->port_file != NULL)
@@ -371,5 +370,8 @@ int cairn_cmd_serve(int argc, char **argv)
     if (!cairn_options_parse(&usage, argc, argv, &operands, &exit_code))
         return exit_code;
     exit_code = check_options(&serve);
-    return exit_code != 0 ? exit_code : run_serve(&serve);
+    if (exit_code == 0)
+        exit_code = run_serve(&serve);
+    cairn_node_release(&serve.node);
+    return exit_code;
 }

@@ -11,6 +11,8 @@
 
 #define ENCODER_KEEP_BYTES (1u << 20)
 #define READ_TRIES_MAX     3u
+/* Longer than the time between two health checks: a shard that is up has answered one. */
+#define SILENCE_US UINT64_C(2000000)
 
 struct cairn_encoder *router_encoder_take(struct cairn_router *router)
 {
@@ -64,10 +66,32 @@ static bool is_refused(int status)
     return status == 401 || status == 403;
 }
 
+static bool is_data(enum cairn_shard_op op)
+{
+    return op <= CAIRN_SHARD_COUNT;
+}
+
+/* A call that took its whole time while nothing at all was heard of the shard: that is a shard that
+ * is down (a cut link, a stopped machine), not a slow answer. */
+static void judge_silence(struct router_remote *remote)
+{
+    struct cairn_call *call = &remote->call;
+    uint64_t now_us = cairn_time_monotonic_us();
+    if (call->error.code != CAIRN_ETIMEOUT || remote->member == NULL || !is_data(remote->op) ||
+        now_us - remote->started_us < SILENCE_US ||
+        atomic_load(&remote->member->answered_us) >= remote->started_us)
+        return;
+    (void)cairn_fail(&call->error, CAIRN_EUNAVAILABLE, "nothing was heard of it for %llu ms",
+                     (unsigned long long)(now_us - remote->started_us) / 1000);
+}
+
 static void on_done(struct cairn_call *call)
 {
     struct router_remote *remote = call->context;
+    judge_silence(remote);
     bool ok = call->error.code == 0 && !is_refused(call->status);
+    if (remote->member != NULL && call->error.code == 0)
+        atomic_store(&remote->member->answered_us, cairn_time_monotonic_us());
     char why[256];
     if (remote->member != NULL && ok) {
         if (call->status != 404) /* a shard's, or another server's: the body tells */
@@ -98,11 +122,6 @@ void router_remote_init(struct router_remote *remote, struct cairn_router *route
         remote->shard = member->id;
         remote->peer = atomic_load(&member->peer);
     }
-}
-
-static bool is_data(enum cairn_shard_op op)
-{
-    return op <= CAIRN_SHARD_COUNT;
 }
 
 void router_remote_start(struct router_remote *remote, const struct cairn_shard_request *request,

@@ -67,6 +67,7 @@ struct router_member {
     /* Where it answers; NULL: the map does not say. */
     _Atomic(struct router_peer *) peer;
     /* What its answers said; these only rise. */
+    atomic_uint_fast64_t answered_us; /* monotonic: when anything was last heard of it */
     atomic_uint_fast64_t applied, epoch, catalog_version;
     atomic_uint failures;     /* in a row */
     atomic_bool report_asked; /* someone waits for news of it */

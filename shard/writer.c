@@ -375,8 +375,6 @@ static int group_commit(struct cairn_shard *shard, struct shard_group *group,
     if (ingest_time_us < shard->ingest_floor_us)
         ingest_time_us = shard->ingest_floor_us;
     uint64_t offset = 0;
-    if (group->has_map)
-        cairn_failpoint("shard.before_map");
     code = cairn_log_append(shard->log, group->batches, group->writes_count, &ingest_time_us,
                             &offset, err);
     if (code == CAIRN_EIO)
