@@ -128,6 +128,28 @@ class Scenario:
         for thread in threads:
             thread.join()
 
+    def wake(self, process):
+        """Continue a process that has requests waiting in its sockets, which it sees before it hears of any map."""
+        waiting = []
+        for i in range(0, KEYS, 2):
+            reader = self.worker()
+            waiting.append(threading.Thread(target=reader.get, args=(process.port, self.keys[i:i + 2])))
+            waiting[-1].start()
+        time.sleep(0.1)
+        process.send(signal.SIGCONT)
+        for thread in waiting:
+            thread.join()
+
+    def read_all(self, process):
+        """Every way of reading, through a process that may know an old map only."""
+        reader = self.worker()
+        for key in self.keys:
+            reader.get(process.port, [key])
+        reader.scroll(process.port)
+        reader.count(process.port)
+        reader.search(process.port)
+        reader.client.close()
+
     def check(self):
         """The history, and then the logs."""
         last = self.worker()
@@ -157,7 +179,9 @@ def router_sleeps_through_a_move(s):
     s.process("r2").send(signal.SIGSTOP)
     s.add(2)
     s.wait_done(every=False)
-    s.process("r2").send(signal.SIGCONT)
+    s.write_all([s.process("r1").port])
+    s.wake(s.process("r2"))
+    s.read_all(s.process("r2"))
     s.compare_landings(s.process("r2"), s.process("r1"))
     s.write_all([s.process("r1").port, s.process("r2").port])
     s.wait_done()
@@ -173,7 +197,10 @@ def router_sleeps_through_many_moves(s):
     gone = [name for name in ("s0", "s1") if name != s.home()][0]
     s.change("DELETE", "/v1/cluster/shards/" + gone)
     s.wait_done(every=False)
-    s.process("r2").send(signal.SIGCONT)
+    s.write_all([s.process("r1").port])
+    s.wake(s.process("r2"))
+    s.read_all(s.process("r2"))
+    s.read_all(s.process(gone))
     s.compare_landings(s.process("r2"), s.process("r1"))
     s.compare_landings(s.process(gone), s.process("r1"))  # a process without a shard is a router still
     s.wait_done()
