@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/diag.h"
+#include "base/thread.h"
 #include "base/time.h"
 #include "index/internal.h"
 
@@ -264,6 +265,7 @@ static void build_in_background(void *arg)
     if (index == NULL)
         return;
     struct cairn_error err = {0};
+    cairn_thread_give_way();
     (void)run(index, &err);
     if (err.code != 0 && err.code != CAIRN_ESHUTDOWN)
         cairn_alarm("index", "%s: building failed: %s", index->dir, err.message);

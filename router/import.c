@@ -21,12 +21,14 @@
 
 #include "base/diag.h"
 #include "base/failpoint.h"
+#include "base/thread.h"
 #include "base/time.h"
 #include "router/rebalance.h"
 
-#define STEPS             2u
-#define SHARED_STEP_BYTES (1u << 20) /* of a step when copying shares the shard with others */
-#define FETCH_WAIT_MS     20u        /* at the end of the source's log */
+#define STEPS 2u
+/* Of a step when copying shares the shard with others: writes wait for one while it is applied. */
+#define SHARED_STEP_BYTES (256u << 10)
+#define FETCH_WAIT_MS     20u /* at the end of the source's log */
 #define FETCH_DEADLINE_US UINT64_C(10000000)
 #define BACK_OFF_MIN_US   UINT64_C(50000)
 #define BACK_OFF_MAX_US   UINT64_C(2000000)
@@ -223,6 +225,8 @@ static void fetch_run(struct import *import, uint64_t run)
 static void *run_fetcher(void *argument)
 {
     struct import *import = argument;
+    if (import->router->copy_share_percent < 100)
+        cairn_thread_give_way();
     uint64_t last_run = 0;
     pthread_setname_np(pthread_self(), "cairn-fetch");
     pthread_mutex_lock(&import->lock);
@@ -361,6 +365,8 @@ static bool begin(struct import *import, uint64_t run, const struct cairn_shard_
 static void *run_appender(void *argument)
 {
     struct import *import = argument;
+    if (import->router->copy_share_percent < 100)
+        cairn_thread_give_way();
     uint64_t last_run = 0;
     pthread_setname_np(pthread_self(), "cairn-import");
     pthread_mutex_lock(&import->lock);

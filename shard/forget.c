@@ -17,10 +17,12 @@
 #include <time.h>
 
 #include "base/diag.h"
+#include "base/thread.h"
 #include "base/time.h"
 
-#define CLEAN_FILE "clean"
-#define RETRY_MS   1000u
+#define CLEAN_FILE  "clean"
+#define RETRY_MS    1000u
+#define REST_MAX_US 200000u
 
 /* Which rows of one collection go. */
 struct forget_pass {
@@ -91,15 +93,31 @@ static int collect(struct forget_pass *pass, struct cairn_buf *after, bool *more
     return code;
 }
 
+/* A pass in the background takes half of the time at most. */
+static void rest(struct cairn_shard *shard, uint64_t busy_us)
+{
+    struct shard_forget *forget = &shard->forget;
+    uint64_t until_us = cairn_time_monotonic_us() + (busy_us < REST_MAX_US ? busy_us : REST_MAX_US);
+    struct timespec until = {.tv_sec = (time_t)(until_us / 1000000),
+                             .tv_nsec = (long)(until_us % 1000000) * 1000};
+    pthread_mutex_lock(&forget->wake_lock);
+    while (!forget->stopping && cairn_time_monotonic_us() < until_us)
+        (void)pthread_cond_clockwait(&forget->wake, &forget->wake_lock, CLOCK_MONOTONIC, &until);
+    pthread_mutex_unlock(&forget->wake_lock);
+}
+
 static int forget_collection(struct forget_pass *pass, struct cairn_error *err)
 {
     struct cairn_buf after = {0};
     bool more = true;
     int code = 0;
     while (code == 0 && more) {
+        uint64_t started_us = cairn_time_monotonic_us();
         code = collect(pass, &after, &more, err);
         if (code == 0)
             code = drop_batch(pass, err);
+        if (code == 0 && pass->move == NULL)
+            rest(pass->shard, cairn_time_monotonic_us() - started_us);
     }
     cairn_buf_release(&after);
     return code;
@@ -207,6 +225,7 @@ static void *forget_main(void *argument)
 {
     struct cairn_shard *shard = argument;
     struct shard_forget *forget = &shard->forget;
+    cairn_thread_give_way();
     pthread_mutex_lock(&forget->wake_lock);
     while (!forget->stopping) {
         uint64_t now_us = cairn_time_monotonic_us();
