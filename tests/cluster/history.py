@@ -117,7 +117,9 @@ def log_records(cluster):
             continue
         value = ABSENT
         if record["op"] != "delete":
-            value = record["features"]["n"]
+            value = record["features"].get("n")
+            if "v" not in record["vectors"]:
+                continue
             vector = struct.unpack("<4f", base64.b64decode(record["vectors"]["v"]["f32"]))
             assert vector[0] == value, record
         yield Record(record["key"], value, "s%d:%d" % (record["shard"], record["offset"]))
