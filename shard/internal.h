@@ -282,14 +282,4 @@ uint32_t shard_hot_list(struct cairn_shard *shard, struct cairn_arena *arena,
 void shard_exports_register(struct cairn_shard *shard);
 void shard_exports_release(struct cairn_shard *shard);
 
-/* leftover.c; on the writer thread. */
-/* Whether a row that moved away is in the way of an entity's record. */
-int shard_leftover_find(struct cairn_shard *shard, const struct cairn_shard_item *item, bool *left,
-                        struct cairn_error *err);
-/* A write that forgets the row of the item's key. It frees itself when it is answered. */
-struct cairn_shard_write *shard_leftover_forget(const struct cairn_shard_item *item);
-/* CAIRN_EPRECONDITION when a FORGET record names a row that is the shard's. */
-int shard_leftover_check(struct cairn_shard *shard, const struct cairn_shard_item *item,
-                         struct cairn_error *err);
-
 #endif

@@ -130,7 +130,6 @@ static int refuse(struct cairn_shard *shard, struct cairn_shard_write *write)
 int cairn_shard_submit(struct cairn_shard *shard, struct cairn_shard_write *write)
 {
     write->terms = NULL;
-    write->leftovers = 0;
     for (uint32_t i = 0; i < write->count; i++)
         if (write->items[i].kind != CAIRN_RECORD_ENTITY &&
             write->items[i].kind != CAIRN_RECORD_SCHEMA)

@@ -58,7 +58,6 @@ struct cairn_shard_write {
 
     struct cairn_shard_write *next;        /* the shard's */
     uint64_t bytes;                        /* the shard's */
-    uint32_t leftovers;                    /* the shard's: rows that were forgotten for it */
     const struct shard_write_terms *terms; /* the shard's */
 };
 

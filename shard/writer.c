@@ -15,8 +15,7 @@
  * A precondition looks at the row store, which does not know the group's own earlier writes; a
  * write with a precondition on a key that the group already writes therefore waits for the next
  * group. A map is a group of its own, so every other write of a group is admitted under the map
- * that is in force at its place in the log. So is a FORGET: what it drops must be known when it, or
- * what follows, is admitted (leftover.c). */
+ * that is in force at its place in the log. */
 #include "shard/internal.h"
 
 #include <errno.h>
@@ -41,7 +40,6 @@ struct shard_group {
     uint64_t *keys; /* open-addressed set of the hashes of the group's keys; 0 is empty */
     uint32_t keys_capacity;
     bool has_map;                   /* it is one map and nothing else */
-    bool forgets;                   /* it is one record that forgets and nothing else */
     struct cairn_shard_write *rest; /* taken from the queue, for the next group */
 };
 
@@ -186,8 +184,7 @@ static int check_precondition(struct cairn_shard *shard, const struct cairn_shar
         CAIRN_STR_ARG(item->key), (unsigned long long)item->if_offset, (unsigned long long)offset);
 }
 
-/* FORGET: what is left of an entity's row must be forgotten first. */
-enum admission { ADMIT, REFUSE, WAIT, HOLD, FORGET };
+enum admission { ADMIT, REFUSE, WAIT, HOLD };
 
 /* A map must be newer than the one in force, and must not take tokens from this shard, unless it is
  * a release: then exactly those of the move that is held. */
@@ -256,40 +253,9 @@ static int check_ownership(struct cairn_shard *shard, const struct cairn_shard_i
                       CAIRN_STR_ARG(item->key), (unsigned long long)(map != NULL ? map->epoch : 0));
 }
 
-/* Rows that moved away, where they meet the write's records. *item: the one that must wait. */
-static enum admission admit_leftovers(struct cairn_shard *shard, const struct shard_group *group,
-                                      struct cairn_shard_write *write,
-                                      const struct cairn_shard_item **item)
-{
-    if (write->items[0].kind == CAIRN_RECORD_FORGET) {
-        if (group->writes_count > 0)
-            return WAIT;
-        return shard_leftover_check(shard, &write->items[0], &write->error) == 0 ? ADMIT : REFUSE;
-    }
-    for (uint32_t i = 0; i < write->count; i++) {
-        bool left;
-        if (shard_leftover_find(shard, &write->items[i], &left, &write->error) != 0)
-            return REFUSE;
-        if (!left)
-            continue;
-        if (group->writes_count > 0)
-            return WAIT;
-        *item = &write->items[i];
-        if (write->leftovers++ < write->count)
-            return FORGET;
-        cairn_fail(&write->error, CAIRN_EUNAVAILABLE,
-                   "shard s%u: what moved away of key %.*s cannot be dropped", shard->id,
-                   CAIRN_STR_ARG(write->items[i].key));
-        return REFUSE;
-    }
-    return ADMIT;
-}
-
 static enum admission admit(struct cairn_shard *shard, struct shard_group *group,
-                            struct cairn_shard_write *write, const struct cairn_shard_item **left)
+                            struct cairn_shard_write *write)
 {
-    if (group->forgets)
-        return WAIT;
     if (write->terms != NULL && write->terms->map != NULL)
         return admit_map(shard, group, write);
     if (group->has_map)
@@ -305,8 +271,7 @@ static enum admission admit(struct cairn_shard *shard, struct shard_group *group
     for (uint32_t i = 0; i < write->count; i++)
         if (check_ownership(shard, &write->items[i], &write->error) != 0)
             return REFUSE;
-    enum admission verdict = admit_leftovers(shard, group, write, left);
-    for (uint32_t i = 0; i < write->count && verdict == ADMIT; i++) {
+    for (uint32_t i = 0; i < write->count; i++) {
         const struct cairn_shard_item *item = &write->items[i];
         if (item->if_offset == CAIRN_OFFSET_NONE)
             continue;
@@ -315,7 +280,7 @@ static enum admission admit(struct cairn_shard *shard, struct shard_group *group
         if (check_precondition(shard, item, &write->error) != 0)
             return REFUSE;
     }
-    return verdict;
+    return ADMIT;
 }
 
 static void group_add(struct cairn_shard *shard, struct shard_group *group,
@@ -336,7 +301,6 @@ static void group_add(struct cairn_shard *shard, struct shard_group *group,
             shard_hot_write(shard, item->token, item->collection, item->key);
     }
     group->has_map = write->terms != NULL && write->terms->map != NULL;
-    group->forgets = write->items[0].kind == CAIRN_RECORD_FORGET;
 }
 
 /* Fill the group from `list`; what must wait is left in group->rest. */
@@ -350,20 +314,13 @@ static void group_fill(struct cairn_shard *shard, struct shard_group *group,
     }
     group->writes_count = 0;
     group->entries_count = 0;
-    group->has_map = group->forgets = false;
-    group_reserve(group, entries + 1, writes + 1); /* and what must be forgotten */
+    group->has_map = false;
+    group_reserve(group, entries, writes);
     while (list != NULL) {
-        const struct cairn_shard_item *left = NULL;
         struct cairn_shard_write *next = list->next;
-        enum admission verdict = admit(shard, group, list, &left);
+        enum admission verdict = admit(shard, group, list);
         if (verdict == WAIT)
             break;
-        if (verdict == FORGET) {
-            struct cairn_shard_write *forget = shard_leftover_forget(left);
-            forget->next = list;
-            list = forget;
-            continue;
-        }
         if (verdict == ADMIT)
             group_add(shard, group, list);
         else if (verdict == REFUSE)
