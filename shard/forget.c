@@ -29,7 +29,7 @@ struct forget_pass {
     struct cairn_shard *shard;
     const struct cairn_map *map;
     const struct cairn_shard_move
-        *move; /* only its tokens; NULL: all that the shard must not have */
+        *move; /* its tokens too, which are about to be copied here anew; NULL: none */
     const struct cairn_schema *schema;
     struct cairn_arena arena;
     struct cairn_str keys[CAIRN_FORGET_KEYS_MAX];
@@ -42,8 +42,9 @@ static bool must_go(const struct forget_pass *pass, uint64_t token)
 {
     const struct cairn_map *map = pass->map;
     uint32_t id = pass->shard->id;
-    if (pass->move != NULL)
-        return cairn_map_is_moving(map, token, pass->move->source, pass->move->target);
+    if (pass->move != NULL &&
+        cairn_map_is_moving(map, token, pass->move->source, pass->move->target))
+        return true;
     if (cairn_map_owner(map, token) == id)
         return false;
     const struct cairn_map_move *move = cairn_map_move_of(map, token);
@@ -59,7 +60,8 @@ static int drop_batch(struct forget_pass *pass, struct cairn_error *err)
                                     .payload =
                                         cairn_forget_encode(pass->encoder, pass->keys, pass->count),
                                     .if_offset = CAIRN_OFFSET_NONE};
-    struct shard_write_terms terms = {.if_epoch = pass->map->epoch};
+    struct shard_write_terms terms = {
+        .if_epoch = pass->map->epoch, .keys = pass->keys, .keys_count = pass->count};
     int code = shard_write_wait(pass->shard, &item, 1, &terms, err);
     pass->dropped += code == 0 ? pass->count : 0;
     pass->count = 0;
@@ -106,6 +108,16 @@ static void rest(struct cairn_shard *shard, uint64_t busy_us)
     pthread_mutex_unlock(&forget->wake_lock);
 }
 
+/* A pass of the thread ends when the shard closes; what it leaves is found at the next start. */
+static int check_stopping(struct forget_pass *pass, struct cairn_error *err)
+{
+    struct shard_forget *forget = &pass->shard->forget;
+    pthread_mutex_lock(&forget->wake_lock);
+    bool stopping = forget->stopping && pass->move == NULL;
+    pthread_mutex_unlock(&forget->wake_lock);
+    return stopping ? cairn_fail(err, CAIRN_ESHUTDOWN, "the shard is closing") : 0;
+}
+
 static int forget_collection(struct forget_pass *pass, struct cairn_error *err)
 {
     struct cairn_buf after = {0};
@@ -118,6 +130,8 @@ static int forget_collection(struct forget_pass *pass, struct cairn_error *err)
             code = drop_batch(pass, err);
         if (code == 0 && pass->move == NULL)
             rest(pass->shard, cairn_time_monotonic_us() - started_us);
+        if (code == 0)
+            code = check_stopping(pass, err);
     }
     cairn_buf_release(&after);
     return code;
@@ -191,25 +205,33 @@ static bool is_target(const struct cairn_shard *shard, const struct cairn_map *m
     return false;
 }
 
+/* Unless there is another map meanwhile, under which the pass proves nothing. */
+static bool clear_mixed(struct cairn_shard *shard, uint64_t epoch)
+{
+    struct shard_ownership *own = &shard->ownership;
+    pthread_rwlock_rdlock(&own->lock);
+    bool same = own->map->epoch == epoch;
+    if (same)
+        atomic_store(&own->mixed, false);
+    pthread_rwlock_unlock(&own->lock);
+    return same;
+}
+
 /* One pass. Returns false when another one is needed soon. */
 static bool run_pass(struct cairn_shard *shard)
 {
     struct cairn_error err = {0};
     uint64_t dropped = 0;
+    if (cairn_shard_state(shard, NULL) != CAIRN_SHARD_SERVING)
+        return true; /* until it is restarted */
     pthread_mutex_lock(&shard->forget.lock);
     const struct cairn_map *map = cairn_shard_map(shard);
     int code = map != NULL ? forget_all(shard, map, NULL, &dropped, &err) : 0;
     bool same = map != NULL && code == 0 && cairn_shard_epoch(shard) == map->epoch;
     bool clean = same && dropped == 0 && !is_target(shard, map);
-    if (clean) {
-        /* The map changes under the writer only after `mixed` is set again, so look twice. */
-        atomic_store(&shard->ownership.mixed, false);
-        if (cairn_shard_epoch(shard) != map->epoch)
-            atomic_store(&shard->ownership.mixed, true);
-        else
-            write_clean(shard, map->epoch);
-    }
-    bool settled = clean || (same && dropped == 0);
+    if (clean && clear_mixed(shard, map->epoch))
+        write_clean(shard, map->epoch);
+    bool settled = same && dropped == 0;
     cairn_map_unref(map);
     pthread_mutex_unlock(&shard->forget.lock);
     if (code != 0 && code != CAIRN_EPRECONDITION && code != CAIRN_ESHUTDOWN)

@@ -57,7 +57,7 @@ static void begin(struct cairn_shard *shard, struct shard_freeze *freeze, bool s
     cairn_map_unref(map);
 }
 
-static void take_control(struct cairn_shard *shard)
+void shard_hold_turn(struct cairn_shard *shard)
 {
     struct shard_hold *hold = &shard->hold;
     pthread_mutex_lock(&shard->queue_lock);
@@ -78,15 +78,17 @@ static void take_control(struct cairn_shard *shard)
     pthread_mutex_unlock(&shard->queue_lock);
 }
 
-struct cairn_shard_write *shard_hold_turn(struct cairn_shard *shard)
+struct cairn_shard_write *shard_hold_before(struct cairn_shard *shard,
+                                            struct cairn_shard_write *list)
 {
     struct shard_hold *hold = &shard->hold;
-    take_control(shard);
     if (hold->active || hold->held == NULL)
-        return NULL;
-    struct cairn_shard_write *list = hold->held;
+        return list;
+    *hold->held_tail = list;
+    list = hold->held;
     hold->held = NULL;
     hold->held_count = 0;
+    hold->held_bytes = 0;
     atomic_store(&shard->held_writes, 0);
     return list;
 }
@@ -107,16 +109,19 @@ bool shard_hold_covers(const struct cairn_shard *shard, const struct cairn_shard
 int shard_hold_keep(struct cairn_shard *shard, struct cairn_shard_write *write)
 {
     struct shard_hold *hold = &shard->hold;
-    if (hold->held_count >= CAIRN_WRITE_QUEUE_MAX)
+    if (hold->held_count >= CAIRN_WRITE_QUEUE_MAX ||
+        (hold->held_count > 0 && hold->held_bytes + write->bytes > CAIRN_WRITE_QUEUE_BYTES_MAX))
         return cairn_fail(&write->error, CAIRN_EOVERLOADED,
-                          "shard s%u has %u writes waiting for a cut over; retry later", shard->id,
-                          CAIRN_WRITE_QUEUE_MAX);
+                          "shard s%u has %u writes of %llu bytes waiting for a cut over; retry "
+                          "later",
+                          shard->id, hold->held_count, (unsigned long long)hold->held_bytes);
     if (hold->held == NULL)
         hold->held_tail = &hold->held;
     write->next = NULL;
     *hold->held_tail = write;
     hold->held_tail = &write->next;
     hold->held_count++;
+    hold->held_bytes += write->bytes;
     atomic_store(&shard->held_writes, hold->held_count);
     return 0;
 }

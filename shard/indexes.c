@@ -213,16 +213,29 @@ void shard_index_reached(struct cairn_index *index, uint64_t offset)
         cairn_index_set_offset(index, offset);
 }
 
+/* A schema may come after rows that an import brought. */
+static int fill_new_indexes(struct cairn_shard *shard, uint32_t id, struct cairn_error *err)
+{
+    struct shard_collection *collection = shard_collection_find(shard, id);
+    int code = 0;
+    for (uint32_t i = 0; collection != NULL && i < collection->vectors_count && code == 0; i++)
+        if (cairn_index_offset(collection->vectors[i]->index) == 0)
+            code = shard_index_refill(shard, id, collection->vectors[i], err);
+    return code;
+}
+
 int shard_views_follow(struct cairn_shard *shard, const struct cairn_log_record *records,
                        uint32_t count, const struct cairn_apply_output *output,
                        struct cairn_error *err)
 {
     for (uint32_t i = 0; i < count; i++) {
         int code = 0;
-        if (records[i].kind == CAIRN_RECORD_SCHEMA)
+        if (records[i].kind == CAIRN_RECORD_SCHEMA) {
             code = shard_apply_schema(shard, records[i].payload, 0, err);
-        else if (records[i].kind == CAIRN_RECORD_MAP ||
-                 records[i].kind == CAIRN_RECORD_IMPORT_BEGIN)
+            if (code == 0)
+                code = fill_new_indexes(shard, records[i].collection, err);
+        } else if (records[i].kind == CAIRN_RECORD_MAP ||
+                   records[i].kind == CAIRN_RECORD_IMPORT_BEGIN)
             code = shard_ownership_follow(shard, &records[i], err);
         if (code != 0)
             return code;

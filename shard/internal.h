@@ -38,7 +38,8 @@ struct shard_ownership {
 
     atomic_uint_fast64_t epoch; /* the map's; 0: none */
     /* The views may hold rows of tokens that the shard does not own: reads leave them out. Set
-     * before such a row can exist, cleared by forget.c when it has found none. */
+     * together with the map under which such a row can exist, cleared by forget.c when it has found
+     * none; both under the lock. */
     atomic_bool mixed;
 };
 
@@ -51,6 +52,7 @@ struct shard_hold {
     uint64_t until_us; /* monotonic */
     struct cairn_shard_write *held, **held_tail;
     uint32_t held_count;
+    uint64_t held_bytes;
 };
 struct shard_control {
     struct shard_freeze *freeze; /* asked for, not yet in force; its caller waits */
@@ -177,6 +179,10 @@ void shard_refuse_writes(struct cairn_shard *shard, int code, const char *format
 
 /* recovery.c: bringing views up to the log. */
 
+/* Give an index that is empty all vectors that the row store has. */
+int shard_index_refill(struct cairn_shard *shard, uint32_t collection, struct shard_vector *vector,
+                       struct cairn_error *err);
+
 /* Open the row store, then the log, then the indexes, and replay what the views lack. */
 int shard_views_open(struct cairn_shard *shard, const struct cairn_shard_options *options,
                      struct cairn_error *err);
@@ -208,9 +214,11 @@ void shard_vector_release(struct shard_vector *vector);
 void *shard_writer_main(void *shard);
 /* What an internal write asks for beyond its items. */
 struct shard_write_terms {
-    const struct cairn_map *map; /* the write is one MAP record: this map */
-    uint64_t if_epoch;           /* MAP, FORGET: the shard must be at it; CAIRN_OFFSET_NONE: any */
-    uint64_t fence;              /* MAP: of the hold that covers the move it ends; 0: none */
+    const struct cairn_map *map;  /* the write is one MAP record: this map */
+    uint64_t if_epoch;            /* MAP, FORGET: the shard must be at it; CAIRN_OFFSET_NONE: any */
+    uint64_t fence;               /* MAP: of the hold that covers the move it ends; 0: none */
+    const struct cairn_str *keys; /* FORGET: what it drops, unless the shard owns a row of it */
+    uint32_t keys_count;
 };
 /* (blocks) Submit records of any kind and wait. `terms` may be NULL. */
 int shard_write_wait(struct cairn_shard *shard, const struct cairn_shard_item *items,
@@ -219,14 +227,16 @@ int shard_write_wait(struct cairn_shard *shard, const struct cairn_shard_item *i
 int shard_queue(struct cairn_shard *shard, struct cairn_shard_write *write);
 
 /* hold.c: the writer's part in cutting a move over. All on the writer's thread. */
-/* Take up what control asks for, end a hold whose time is over. Returns writes that may go on now,
- * in their order; NULL: none. */
-struct cairn_shard_write *shard_hold_turn(struct cairn_shard *shard);
+/* Take up what control asks for, end a hold whose time is over. */
+void shard_hold_turn(struct cairn_shard *shard);
+/* The list of writes, and before it those that were held, unless they still are. */
+struct cairn_shard_write *shard_hold_before(struct cairn_shard *shard,
+                                            struct cairn_shard_write *list);
 /* Whether one of the write's tokens belongs to the move that is held. */
 bool shard_hold_covers(const struct cairn_shard *shard, const struct cairn_shard_write *write);
 /* Keep the write. CAIRN_EOVERLOADED when too many are kept. */
 int shard_hold_keep(struct cairn_shard *shard, struct cairn_shard_write *write);
-/* End the hold, if there is one; what was held comes back with the next turn. */
+/* End the hold, if there is one; what was held comes before all else then. */
 void shard_hold_end(struct cairn_shard *shard);
 /* When the writer must wake for it; 0: need not. */
 uint64_t shard_hold_until_us(const struct cairn_shard *shard);
@@ -248,6 +258,10 @@ bool shard_owns(struct cairn_shard *shard, uint64_t token);
 /* The token that a row stands under. */
 uint64_t shard_row_token(const struct cairn_schema *schema, struct cairn_str key,
                          const struct cairn_row_view *view);
+/* Whether there is a row of the key, deleted ones aside, and it stands under a token that the shard
+ * does not own. Writer only. */
+int shard_row_find(struct cairn_shard *shard, const struct cairn_schema *schema,
+                   struct cairn_str key, bool *found, bool *foreign, struct cairn_error *err);
 /* Whether a map's plan has this move, to or from this shard, not done: CAIRN_ENOTOWNER. *map is a
  * reference. */
 int shard_move_map(struct cairn_shard *shard, const struct cairn_shard_move *move,

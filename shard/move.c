@@ -8,12 +8,18 @@
 #include "base/time.h"
 #include "featurestore/import_record.h"
 
+#define STEP_US     UINT64_C(1000000) /* of one step, whose caller has a deadline */
+#define CLOCK_EVERY 4096u             /* records that are passed between two looks at the time */
+
 /* What of the log belongs to a move, as the cursor passes over it. */
 struct move_filter {
     struct cairn_shard *shard;
     const struct cairn_map *map;
     const struct cairn_shard_move *move;
-    uint64_t boundary; /* offset of the last batch that ended */
+    uint64_t from, boundary; /* offset of the last batch that ended; before the first: `from` */
+    uint64_t until_us;       /* monotonic */
+    uint32_t passed;
+    bool late; /* the time is over: the record is only there to say so */
 };
 
 static bool is_wanted(void *context, const struct cairn_log_record *record)
@@ -25,7 +31,9 @@ static bool is_wanted(void *context, const struct cairn_log_record *record)
                   !shard_is_void(filter->shard, record->token, record->offset);
     if (!wanted && record->batch_remaining == 0)
         filter->boundary = record->offset;
-    return wanted;
+    if (!wanted && filter->boundary > filter->from && ++filter->passed % CLOCK_EVERY == 0)
+        filter->late = cairn_time_monotonic_us() >= filter->until_us;
+    return wanted || filter->late;
 }
 
 /* The step's records; grown as needed, moved to the arena at its end. */
@@ -65,8 +73,8 @@ static int add_record(struct step *step, const struct cairn_log_record *record, 
     return 0;
 }
 
-/* Whole batches, until there are bytes_max or the log ends. *reached is the end of the last batch
- * that was taken or passed. */
+/* Whole batches, until there are bytes_max, the log ends, or the time is over. *reached is the end
+ * of the last batch that was taken or passed. */
 static int read_step(struct cairn_log_cursor *cursor, struct move_filter *filter,
                      uint64_t bytes_max, struct step *step, struct cairn_arena *arena,
                      uint64_t *reached, struct cairn_error *err)
@@ -83,7 +91,7 @@ static int read_step(struct cairn_log_cursor *cursor, struct move_filter *filter
             *reached = cairn_log_cursor_offset(cursor); /* the log ends with a batch */
             return 0;
         }
-        if (code == 0 && whole > 0 && step->bytes >= bytes_max) {
+        if (code == 0 && (filter->late || (whole > 0 && step->bytes >= bytes_max))) {
             step->count = whole;
             return 0;
         }
@@ -115,7 +123,8 @@ int cairn_shard_export(struct cairn_shard *shard, const struct cairn_shard_move 
                        uint32_t *count, struct cairn_shard_progress *progress,
                        struct cairn_error *err)
 {
-    struct move_filter filter = {.shard = shard, .move = move};
+    struct move_filter filter = {
+        .shard = shard, .move = move, .from = from_offset, .boundary = from_offset};
     struct cairn_log_range range = {
         .from_offset = from_offset + 1, .wants = is_wanted, .wants_context = &filter};
     struct cairn_log_cursor *cursor = NULL;
@@ -130,6 +139,7 @@ int cairn_shard_export(struct cairn_shard *shard, const struct cairn_shard_move 
         code = cairn_fail(err, CAIRN_ECORRUPT, "shard s%u has no readable log", shard->id);
     if (code == 0) {
         wait_past(shard, from_offset, wait_ms);
+        filter.until_us = cairn_time_monotonic_us() + STEP_US;
         code = cairn_log_cursor_open(shard->log, &range, &cursor, err);
     }
     if (code == 0)
@@ -193,15 +203,16 @@ int cairn_shard_import_begin(struct cairn_shard *shard, const struct cairn_shard
     int code = shard_move_map(shard, move, &map, err);
     if (code != 0)
         return code;
-    pthread_mutex_lock(&shard->forget.lock);
     uint64_t begin = shard_import_offset(shard, move);
-    if (begin == 0) {
-        code = shard_forget_move(shard, map, move, err);
-        if (code == 0)
+    if (begin == 0) { /* later steps need not wait for a pass of forget.c, which spares the move */
+        pthread_mutex_lock(&shard->forget.lock);
+        if (shard_import_offset(shard, move) == 0)
+            code = shard_forget_move(shard, map, move, err);
+        if (code == 0 && shard_import_offset(shard, move) == 0)
             code = append_begin(shard, map, move, err);
-        begin = code == 0 ? shard_import_offset(shard, move) : 0;
+        begin = shard_import_offset(shard, move);
+        pthread_mutex_unlock(&shard->forget.lock);
     }
-    pthread_mutex_unlock(&shard->forget.lock);
     cairn_map_unref(map);
     if (code != 0)
         return code;

@@ -67,10 +67,10 @@ static void set_map(struct cairn_shard *shard, const struct cairn_map *map)
 {
     struct shard_ownership *own = &shard->ownership;
     const struct cairn_map *old = own->map;
-    if (may_mix(shard, old, map))
-        atomic_store(&own->mixed, true);
     raise_ingest_floor(shard);
     pthread_rwlock_wrlock(&own->lock);
+    if (may_mix(shard, old, map))
+        atomic_store(&own->mixed, true);
     own->map = cairn_map_ref(map);
     atomic_store_explicit(&own->epoch, map->epoch, memory_order_release);
     pthread_rwlock_unlock(&own->lock);
@@ -199,6 +199,17 @@ uint64_t shard_row_token(const struct cairn_schema *schema, struct cairn_str key
 {
     struct cairn_str route = cairn_row_view_route(view);
     return cairn_token(schema->name, route.len > 0 ? route : key);
+}
+
+int shard_row_find(struct cairn_shard *shard, const struct cairn_schema *schema,
+                   struct cairn_str key, bool *found, bool *foreign, struct cairn_error *err)
+{
+    struct cairn_row_pin pin = {0};
+    int code = cairn_rowstore_get(shard->rows, schema->id, key, &pin, err);
+    *found = code == 0 && pin.found;
+    *foreign = *found && !shard_owns(shard, shard_row_token(schema, key, &pin.view));
+    cairn_row_pin_release(&pin);
+    return code;
 }
 
 int shard_move_map(struct cairn_shard *shard, const struct cairn_shard_move *move,

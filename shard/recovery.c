@@ -24,9 +24,8 @@
 #define REPLAY_BYTES_MAX    (8u << 20)
 #define OPEN_FREE_BYTES_MIN (16u << 20)
 
-/* V = 0: everything from the row store. */
-static int index_refill(struct cairn_shard *shard, uint32_t collection, struct shard_vector *vector,
-                        struct cairn_error *err)
+int shard_index_refill(struct cairn_shard *shard, uint32_t collection, struct shard_vector *vector,
+                       struct cairn_error *err)
 {
     struct cairn_vector_scan *scan = NULL;
     int code = cairn_vector_scan_open(shard->rows, collection, vector->name, &scan, err);
@@ -135,7 +134,8 @@ static int indexes_catch_up(struct cairn_shard *shard, uint64_t applied, struct 
             struct shard_vector *vector = shard->collections[c]->vectors[v];
             uint64_t offset = cairn_index_offset(vector->index);
             if (offset == 0) {
-                int code = index_refill(shard, shard->collections[c]->schema->id, vector, err);
+                int code =
+                    shard_index_refill(shard, shard->collections[c]->schema->id, vector, err);
                 if (code != 0)
                     return code;
                 cairn_index_set_offset(vector->index, applied);

@@ -136,8 +136,9 @@ int cairn_shard_adopt(struct cairn_shard *shard, const struct cairn_map *map, ui
  * CAIRN_ENOTOWNER when the plan is another one. */
 
 /* As the source: records of the move after `from_offset` of the log, whole batches, until their
- * payloads have bytes_max or the log ends; waits up to wait_ms when there is none. Sets
- * progress->reached to where the next call should go on and ->end_offset. */
+ * payloads have bytes_max, the log ends, or a second is over, which may bring none; waits up to
+ * wait_ms when there is none. Sets progress->reached to where the next call should go on and
+ * ->end_offset. */
 int cairn_shard_export(struct cairn_shard *shard, const struct cairn_shard_move *move,
                        uint64_t from_offset, uint64_t bytes_max, uint32_t wait_ms,
                        struct cairn_arena *arena, struct cairn_shard_record **records,

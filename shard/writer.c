@@ -5,9 +5,10 @@
  * of one group:
  *
  *   take      move writes from the queue
- *   admit     check that the shard owns the tokens, and if_offset preconditions; a write that fails
- *             leaves the group, one to tokens that are being cut over is held (hold.c)
- *   append    check free disk space, one log append, one fsync
+ *   admit     check that the shard owns the tokens, if_offset preconditions, and free disk space,
+ *             but for maps and forgets: a full shard must be able to give keys away; a write that
+ *             fails leaves the group, one to tokens that are being cut over is held (hold.c)
+ *   append    one log append, one fsync
  *   apply     row store, catalog, indexes
  *   publish   raise `applied`
  *   answer    done() of each write
@@ -39,7 +40,9 @@ struct shard_group {
     uint32_t entries_count, entries_capacity;
     uint64_t *keys; /* open-addressed set of the hashes of the group's keys; 0 is empty */
     uint32_t keys_capacity;
-    bool has_map;                   /* it is one map and nothing else */
+    bool has_map;       /* it is one map and nothing else */
+    bool space_checked; /* `no_space` says with what outcome */
+    struct cairn_error no_space;
     struct cairn_shard_write *rest; /* taken from the queue, for the next group */
 };
 
@@ -208,15 +211,15 @@ static enum admission admit_map(struct cairn_shard *shard, const struct shard_gr
                    (unsigned long long)write->terms->if_epoch);
         return REFUSE;
     }
-    if (map->epoch <= epoch)
-        return REFUSE; /* known already: nothing to do, and no error */
     bool fenced = hold->active && write->terms->fence == hold->fence &&
                   cairn_time_monotonic_us() < hold->until_us;
-    if (write->terms->fence != 0 && !fenced) {
+    if (write->terms->fence != 0 && (!fenced || map->epoch <= epoch)) {
         cairn_fail(&write->error, CAIRN_EPRECONDITION,
                    "shard s%u: the hold on writes that the release names is over", shard->id);
         return REFUSE;
     }
+    if (map->epoch <= epoch)
+        return REFUSE; /* known already: nothing to do, and no error */
     for (uint32_t i = 0; now != NULL && i < map->moves_count; i++) {
         const struct cairn_map_move *move = &map->moves[i];
         if (move->source != shard->id || !move->done || now->plan != map->plan)
@@ -253,6 +256,74 @@ static int check_ownership(struct cairn_shard *shard, const struct cairn_shard_i
                       CAIRN_STR_ARG(item->key), (unsigned long long)(map != NULL ? map->epoch : 0));
 }
 
+/* A key may have been deleted and written again with another route, so a row that the shard has of
+ * it may stand under a token that is another shard's, until it is forgotten or the copy has come to
+ * the deletion. A write must not be merged into such a row. */
+static int check_former_row(struct cairn_shard *shard, const struct cairn_shard_item *item,
+                            struct cairn_error *err)
+{
+    struct cairn_collection_counts counts;
+    bool found, foreign;
+    const struct shard_collection *collection = shard_collection_find(shard, item->collection);
+    if (item->kind != CAIRN_RECORD_ENTITY || collection == NULL ||
+        !atomic_load(&shard->ownership.mixed))
+        return 0;
+    cairn_rowstore_counts(shard->rows, item->collection, &counts);
+    if (counts.routed == 0 && item->token == cairn_token(collection->schema->name, item->key))
+        return 0;
+    int code = shard_row_find(shard, collection->schema, item->key, &found, &foreign, err);
+    return code != 0 || !found || !foreign
+               ? code
+               : cairn_fail(err, CAIRN_EOVERLOADED,
+                            "key %.*s: what shard s%u has of its former route is not dropped yet; "
+                            "retry later",
+                            CAIRN_STR_ARG(item->key), shard->id);
+}
+
+/* A key that is to be forgotten may have been written again, with a token of this shard, since its
+ * row was seen. */
+static enum admission admit_forget(struct cairn_shard *shard, const struct shard_group *group,
+                                   struct cairn_shard_write *write)
+{
+    uint32_t id = write->items[0].collection;
+    const struct shard_collection *collection = shard_collection_find(shard, id);
+    for (uint32_t i = 0; i < write->terms->keys_count && collection != NULL; i++) {
+        struct cairn_shard_item item = {.collection = id, .key = write->terms->keys[i]};
+        bool found, foreign;
+        if (keys_has(group, key_hash(&item)))
+            return WAIT;
+        if (shard_row_find(shard, collection->schema, item.key, &found, &foreign, &write->error) !=
+            0)
+            return REFUSE;
+        if (found && !foreign) {
+            cairn_fail(&write->error, CAIRN_EPRECONDITION, "key %.*s was written again",
+                       CAIRN_STR_ARG(item.key));
+            return REFUSE;
+        }
+    }
+    return ADMIT;
+}
+
+static int check_space(struct cairn_shard *shard, struct shard_group *group,
+                       struct cairn_error *err)
+{
+    uint64_t free_bytes = 0;
+    if (!group->space_checked) {
+        group->space_checked = true;
+        group->no_space.code = 0;
+        if (shard->io->free_bytes(shard->io->context, shard->dir, &free_bytes) == 0 &&
+            free_bytes < shard->free_bytes_min)
+            cairn_fail(&group->no_space, CAIRN_ENOSPACE,
+                       "shard s%u: the disk has %llu bytes free and %llu are kept for reads and "
+                       "views; free some space",
+                       shard->id, (unsigned long long)free_bytes,
+                       (unsigned long long)shard->free_bytes_min);
+    }
+    if (group->no_space.code != 0)
+        *err = group->no_space;
+    return group->no_space.code;
+}
+
 static enum admission admit(struct cairn_shard *shard, struct shard_group *group,
                             struct cairn_shard_write *write)
 {
@@ -266,10 +337,15 @@ static enum admission admit(struct cairn_shard *shard, struct shard_group *group
                    shard->id);
         return REFUSE;
     }
+    if (write->terms != NULL && write->terms->keys_count > 0)
+        return admit_forget(shard, group, write);
+    if (write->terms == NULL && check_space(shard, group, &write->error) != 0)
+        return REFUSE;
     if (shard_hold_covers(shard, write))
         return shard_hold_keep(shard, write) == 0 ? HOLD : REFUSE;
     for (uint32_t i = 0; i < write->count; i++)
-        if (check_ownership(shard, &write->items[i], &write->error) != 0)
+        if (check_ownership(shard, &write->items[i], &write->error) != 0 ||
+            check_former_row(shard, &write->items[i], &write->error) != 0)
             return REFUSE;
     for (uint32_t i = 0; i < write->count; i++) {
         const struct cairn_shard_item *item = &write->items[i];
@@ -308,6 +384,7 @@ static void group_fill(struct cairn_shard *shard, struct shard_group *group,
                        struct cairn_shard_write *list)
 {
     uint32_t entries = 0, writes = 0;
+    uint64_t bytes = 0;
     for (struct cairn_shard_write *write = list; write != NULL; write = write->next) {
         entries += write->count;
         writes++;
@@ -315,32 +392,23 @@ static void group_fill(struct cairn_shard *shard, struct shard_group *group,
     group->writes_count = 0;
     group->entries_count = 0;
     group->has_map = false;
+    group->space_checked = false;
     group_reserve(group, entries, writes);
     while (list != NULL) {
         struct cairn_shard_write *next = list->next;
+        if (group->writes_count > 0 && bytes + list->bytes > CAIRN_GROUP_BYTES_MAX)
+            break;
         enum admission verdict = admit(shard, group, list);
         if (verdict == WAIT)
             break;
-        if (verdict == ADMIT)
+        if (verdict == ADMIT) {
+            bytes += list->bytes;
             group_add(shard, group, list);
-        else if (verdict == REFUSE)
+        } else if (verdict == REFUSE)
             answer(list);
         list = next;
     }
     group->rest = list;
-}
-
-static int check_space(struct cairn_shard *shard, struct cairn_error *err)
-{
-    uint64_t free_bytes = 0;
-    if (shard->io->free_bytes(shard->io->context, shard->dir, &free_bytes) != 0 ||
-        free_bytes >= shard->free_bytes_min)
-        return 0;
-    return cairn_fail(err, CAIRN_ENOSPACE,
-                      "shard s%u: the disk has %llu bytes free and %llu are kept for reads and "
-                      "views; free some space",
-                      shard->id, (unsigned long long)free_bytes,
-                      (unsigned long long)shard->free_bytes_min);
 }
 
 /* A write that came after its collection was dropped is in the log and nowhere else: it fails. */
@@ -366,17 +434,14 @@ static void fill_results(struct cairn_shard *shard, struct shard_group *group)
 static int group_commit(struct cairn_shard *shard, struct shard_group *group,
                         struct cairn_error *err)
 {
-    int code = check_space(shard, err);
-    if (code != 0)
-        return code;
     if (group->has_map)
         cairn_failpoint("shard.before_map");
     int64_t ingest_time_us = shard->io->now_us(shard->io->context);
     if (ingest_time_us < shard->ingest_floor_us)
         ingest_time_us = shard->ingest_floor_us;
     uint64_t offset = 0;
-    code = cairn_log_append(shard->log, group->batches, group->writes_count, &ingest_time_us,
-                            &offset, err);
+    int code = cairn_log_append(shard->log, group->batches, group->writes_count, &ingest_time_us,
+                                &offset, err);
     if (code == CAIRN_EIO)
         shard_refuse_writes(shard, code, "%s; restart to recover", err->message);
     if (code != 0)
@@ -431,10 +496,11 @@ static void group_run(struct cairn_shard *shard, struct shard_group *group)
 static void run_list(struct cairn_shard *shard, struct shard_group *group,
                      struct cairn_shard_write *list)
 {
+    list = shard_hold_before(shard, list);
     while (list != NULL) {
         group_fill(shard, group, list);
         group_run(shard, group);
-        list = group->rest;
+        list = shard_hold_before(shard, group->rest); /* a map ends a hold */
     }
 }
 
@@ -446,11 +512,10 @@ void *shard_writer_main(void *argument)
     struct cairn_shard_write *list = NULL;
     while (!stopping || list != NULL) {
         list = take(shard, &stopping);
-        run_list(shard, group, shard_hold_turn(shard)); /* they came before the list */
+        shard_hold_turn(shard); /* ends a hold when there is to be no other turn */
         run_list(shard, group, list);
         shard_views_save(shard, false);
     }
-    run_list(shard, group, shard_hold_turn(shard));
     group_free(group);
     return NULL;
 }

@@ -634,6 +634,195 @@ static void a_map_of_another_cluster_is_refused(void **state)
     assert_int_equal(try_put(f, 1, 1, 1), CAIRN_ENOTOWNER); /* a shard without a map */
 }
 
+/* A write to a key whose row here is what was left of another route waits for that to be dropped:
+ * it must not be merged into it, nor go with it. */
+static void a_new_route_does_not_meet_the_old_row(void **state)
+{
+    struct fixture *f = *state;
+    struct cairn_error err = {0};
+    struct cairn_write_result result;
+    char key[16], route[16];
+    f->options[0].forget_after_ms = 600000;
+    reopen(f, 0);
+    struct cairn_shard_move move = plan(f, 1, 1);
+    uint32_t i = moving_key(f, &move) + 0, r = 0;
+    while (f->values[i] == INT64_MIN || owner(f, i) != 0)
+        i++;
+    release(f, &move);
+    finish(f);
+    while (owner(f, i) != 1 || f->values[i] == INT64_MIN)
+        i++;
+    while (owner(f, r) != 0)
+        r++;
+    key_of(i, key);
+    key_of(r, route);
+    struct cairn_shard_item item = item_of(f, i, 0);
+    item.payload = cairn_test_entity(&f->arena, key, route, 31, (const float[]){1, 1}, 2);
+    item.token = cairn_token(f->schema->name, cairn_str_from(route));
+    put(f, i, INT64_MIN);
+    assert_int_equal(cairn_test_shard_write(f->shards[0], &item, 1, &result, &err),
+                     CAIRN_EOVERLOADED);
+    f->options[0].forget_after_ms = 1;
+    reopen(f, 0);
+    uint64_t until = cairn_time_monotonic_us() + DEADLINE_US;
+    int code;
+    while ((code = cairn_test_shard_write(f->shards[0], &item, 1, &result, &err)) ==
+           CAIRN_EOVERLOADED) {
+        if (cairn_time_monotonic_us() > until)
+            fail_msg("the former row stays");
+        sched_yield();
+    }
+    check(code, &err);
+    wait_until_clean(f);
+    struct cairn_row_pin pin = {0};
+    check(cairn_shard_get(f->shards[0],
+                          &(struct cairn_shard_read){
+                              .schema = f->schema, .epoch = f->map->epoch, .same_epoch = true},
+                          cairn_str_from(key), &pin, &err),
+          &err);
+    assert_true(pin.found);
+    cairn_row_pin_release(&pin);
+}
+
+struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool open;
+    uint32_t done;
+};
+
+/* On the writer's thread. */
+static void pass_gate(struct cairn_shard_write *write)
+{
+    struct gate *gate = write->context;
+    pthread_mutex_lock(&gate->lock);
+    while (!gate->open)
+        pthread_cond_wait(&gate->changed, &gate->lock);
+    gate->done++;
+    pthread_cond_broadcast(&gate->changed);
+    pthread_mutex_unlock(&gate->lock);
+}
+
+static void submit(struct fixture *f, struct cairn_shard_write *write, struct gate *gate,
+                   const struct cairn_shard_item *item, struct cairn_write_result *result)
+{
+    *write = (struct cairn_shard_write){
+        .items = item, .count = 1, .results = result, .done = pass_gate, .context = gate};
+    assert_int_equal(cairn_shard_submit(f->shards[0], write), 0);
+}
+
+static void wait_until_queued(struct fixture *f, uint64_t count)
+{
+    uint64_t until = cairn_time_monotonic_us() + DEADLINE_US;
+    for (uint64_t queued = UINT64_MAX; queued != count;) {
+        struct cairn_arena arena = {0};
+        struct cairn_shard_report report;
+        cairn_shard_report(f->shards[0], &arena, &report);
+        queued = report.queued_writes;
+        cairn_arena_release(&arena);
+        if (cairn_time_monotonic_us() > until)
+            fail_msg("%llu writes are queued, not %llu", (unsigned long long)queued,
+                     (unsigned long long)count);
+    }
+}
+
+static void *adopt_on_thread(void *argument)
+{
+    adopt(argument, 0);
+    return NULL;
+}
+
+/* A hold that a map ends in the middle of a run of writes: what was held goes first. */
+static void a_map_keeps_the_order_of_held_writes(void **state)
+{
+    struct fixture *f = *state;
+    struct cairn_error err = {0};
+    struct cairn_shard_move move = plan(f, 1, 1);
+    uint32_t moving = moving_key(f, &move), staying = 0;
+    while (cairn_map_is_moving(f->map, item_of(f, staying, 0).token, 0, 1))
+        staying++;
+    struct gate gate = {.open = false};
+    pthread_mutex_init(&gate.lock, NULL);
+    pthread_cond_init(&gate.changed, NULL);
+    struct cairn_shard_item items[] = {item_of(f, moving, 1), item_of(f, staying, 2),
+                                       item_of(f, moving, 3)};
+    struct cairn_shard_write writes[3];
+    struct cairn_write_result results[3];
+    uint64_t fence, end;
+    check(cairn_shard_freeze(f->shards[0], &move, CAIRN_FREEZE_MS, &fence, &end, &err), &err);
+    submit(f, &writes[0], &gate, &items[0], &results[0]);
+    wait_until_held(f, 1);
+    submit(f, &writes[1], &gate, &items[1], &results[1]);
+    wait_until_queued(f, 0); /* the writer waits at the gate */
+    const struct cairn_map_shard url = {.id = 0, .url = CAIRN_STR_LITERAL("http://a:1")};
+    const struct cairn_map *next = NULL;
+    check(cairn_map_with_urls(f->map, &url, 1, &next, &err), &err);
+    take_map(f, next);
+    pthread_t thread;
+    pthread_create(&thread, NULL, adopt_on_thread, f);
+    wait_until_queued(f, 1);
+    submit(f, &writes[2], &gate, &items[2], &results[2]);
+    pthread_mutex_lock(&gate.lock);
+    gate.open = true;
+    pthread_cond_broadcast(&gate.changed);
+    while (gate.done < 3)
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+    pthread_join(thread, NULL);
+    for (uint32_t i = 0; i < 3; i++)
+        check(writes[i].error.code, &writes[i].error);
+    assert_true(results[0].offset < results[2].offset);
+    pthread_cond_destroy(&gate.changed);
+    pthread_mutex_destroy(&gate.lock);
+    f->values[moving] = 3;
+    f->values[staying] = 2;
+    adopt(f, 1);
+    expect_all(f);
+}
+
+/* Success of a release says that this very map was appended. */
+static void a_release_of_a_known_map_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct cairn_error err = {0};
+    struct cairn_shard_move move = plan(f, 1, 1);
+    uint64_t fence, end;
+    check(cairn_shard_freeze(f->shards[0], &move, CAIRN_FREEZE_MS, &fence, &end, &err), &err);
+    assert_int_equal(cairn_shard_release(f->shards[0], fence, f->map, &err), CAIRN_EPRECONDITION);
+    cairn_shard_thaw(f->shards[0], fence);
+    expect_all(f);
+}
+
+/* A target that gets the schema only after the copy finds all vectors. */
+static void a_late_schema_finds_the_vectors(void **state)
+{
+    struct fixture *f = *state;
+    cairn_shard_close(&f->shards[1]);
+    assert_int_equal(cairn_io_remove_tree(cairn_io_posix(), f->paths[1]), 0);
+    open_shard(f, 1);
+    struct cairn_shard_move move = plan(f, 1, 1);
+    release(f, &move);
+    write_schema(f, 1);
+    finish(f);
+    expect_all(f);
+    reopen(f, 1);
+    expect_all(f);
+}
+
+/* A shard without free space can still give keys away. */
+static void a_full_shard_gives_keys_away(void **state)
+{
+    struct fixture *f = *state;
+    f->options[0].free_bytes_min = UINT64_MAX;
+    reopen(f, 0);
+    assert_int_equal(try_put(f, 0, 1, 1), CAIRN_ENOSPACE);
+    struct cairn_shard_move move = plan(f, 1, 1);
+    release(f, &move);
+    finish(f);
+    wait_until_clean(f);
+    expect_all(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -647,6 +836,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(exports_keep_batches_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(replay_checks_ownership, setup, teardown),
         cmocka_unit_test_setup_teardown(a_map_of_another_cluster_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_new_route_does_not_meet_the_old_row, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_map_keeps_the_order_of_held_writes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_release_of_a_known_map_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_late_schema_finds_the_vectors, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_full_shard_gives_keys_away, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
