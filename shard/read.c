@@ -42,13 +42,14 @@ int cairn_shard_get(struct cairn_shard *shard, const struct cairn_shard_read *re
     int code = cairn_rowstore_get(shard->rows, read->schema->id, key, out, err);
     if (code != 0)
         return code;
+    if (out->found && (mixed || atomic_load(&shard->ownership.mixed)) &&
+        !shard_owns(shard, shard_row_token(read->schema, key, &out->view)))
+        cairn_row_pin_release(out);
+    /* Last, so that a row is not left out by a newer map than the one that is answered for. */
     if (cairn_shard_epoch(shard) != epoch && !may_read(shard, read, token)) {
         cairn_row_pin_release(out);
         return refuse(shard, read, cairn_shard_epoch(shard), err);
     }
-    if (out->found && (mixed || atomic_load(&shard->ownership.mixed)) &&
-        !shard_owns(shard, shard_row_token(read->schema, key, &out->view)))
-        cairn_row_pin_release(out);
     return 0;
 }
 
@@ -240,13 +241,16 @@ int cairn_shard_search(struct cairn_shard *shard, const struct cairn_shard_read 
     if (field == NULL)
         return cairn_fail(err, CAIRN_ENOVECTOR, "the collection has no vector named %.*s",
                           CAIRN_STR_ARG(vector));
-    int code;
+    bool mixed = atomic_load(&shard->ownership.mixed);
+    int code = 0;
     if (filter != NULL)
         code = search_filtered(shard, read, field, search, filter, arena, hits, hits_count, err);
-    else if (atomic_load(&shard->ownership.mixed))
-        code = search_mixed(shard, read, field, search, arena, hits, hits_count, err);
-    else
+    else if (!mixed)
         code = cairn_index_search(field->index, search, arena, hits, hits_count, err);
+    /* An import may have begun meanwhile, under the same map. */
+    mixed = mixed || atomic_load(&shard->ownership.mixed);
+    if (filter == NULL && mixed && code == 0)
+        code = search_mixed(shard, read, field, search, arena, hits, hits_count, err);
     shard_vector_release(field);
     if (code == 0 && !may_read(shard, read, 0)) {
         *hits_count = 0;
