@@ -10,7 +10,7 @@ import threading
 import time
 
 GRACE_NS = 1_000_000_000
-NOTICED_NS = 400_000_000
+NOTICED_NS = 1_000_000_000
 LOOK_S = 0.004
 
 
