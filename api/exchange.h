@@ -131,7 +131,9 @@ void cairn_block_done(struct cairn_block *block);
 enum cairn_role { CAIRN_ROLE_NONE, CAIRN_ROLE_READ, CAIRN_ROLE_WRITE, CAIRN_ROLE_ADMIN };
 enum cairn_place {
     CAIRN_ON_LOOP,      /* with a large body on a worker */
-    CAIRN_ON_LOOP_ONLY, /* the handler sees to it that the loop is not kept */
+    CAIRN_ON_LOOP_ONLY, /* calls between processes, with bodies of up to
+                           CAIRN_SHARD_CALL_BYTES_MAX: the handler sees to it that the loop is not
+                           kept */
     CAIRN_ON_WORKER,
 };
 

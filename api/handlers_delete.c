@@ -63,7 +63,6 @@ static int find_routes(struct cairn_exchange *exchange, const struct cairn_schem
                                      err);
     if (remote)
         return cairn_fail(err, CAIRN_ENOTOWNER, "the entities' routes must be asked for");
-    (void)cairn_router_fetch(exchange->router, &fetch);
     int code = cairn_router_get(exchange->router, &fetch, read_route, &reading, &contract, err);
     cairn_router_fetch_end(&fetch);
     return code;

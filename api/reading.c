@@ -78,8 +78,7 @@ void cairn_reading_run(struct cairn_reading *reading)
     }
     /* Where nothing is elsewhere the store is read when rows are visited, on workers too. */
     for (uint32_t i = 0; i < reading->count; i++)
-        if (exchange->waits || cairn_router_may_block(exchange->router) ||
-            !cairn_router_fetch(exchange->router, &reading->fetches[i]))
+        if (exchange->waits || cairn_router_may_block(exchange->router))
             cairn_router_fetch_wait(exchange->router, &reading->fetches[i]);
     finish(reading);
 }

@@ -287,6 +287,18 @@ static bool is_streamed(const struct cairn_exchange *exchange)
     return exchange->media == CAIRN_MEDIA_NDJSON && exchange->core->route->stream_block;
 }
 
+/* What a client may send is larger in the form in which a router hands it to a shard. */
+static size_t body_max(const struct cairn_exchange *exchange)
+{
+    return exchange->core->route->place == CAIRN_ON_LOOP_ONLY ? CAIRN_SHARD_CALL_BYTES_MAX
+                                                              : CAIRN_BODY_BYTES_MAX;
+}
+
+static int fail_too_large(const struct cairn_exchange *exchange, struct cairn_error *err)
+{
+    return cairn_fail(err, CAIRN_ETOOLARGE, "the body is over %zu MiB", body_max(exchange) >> 20);
+}
+
 static int check_body(struct cairn_exchange *exchange, struct cairn_error *err)
 {
     const struct cairn_body *body = &exchange->core->connection->body;
@@ -300,10 +312,9 @@ static int check_body(struct cairn_exchange *exchange, struct cairn_error *err)
                           "application/x-flatbuffers, as the path allows");
     if (exchange->media == CAIRN_MEDIA_NDJSON)
         return cairn_fail(err, CAIRN_EMEDIATYPE, "this path does not take application/x-ndjson");
-    if (body->decoded_bytes + body->remaining > CAIRN_BODY_BYTES_MAX)
-        return cairn_fail(err, CAIRN_ETOOLARGE, "the body is over %u MiB",
-                          CAIRN_BODY_BYTES_MAX >> 20);
-    return 0;
+    return body->decoded_bytes + body->remaining > body_max(exchange)
+               ? fail_too_large(exchange, err)
+               : 0;
 }
 
 static void fail_body(struct cairn_exchange *exchange, int code, const char *why)
@@ -327,15 +338,17 @@ static void collect_body(struct cairn_connection *connection)
 {
     struct cairn_exchange *exchange = connection->exchange;
     struct cairn_buf *buf = &exchange->core->body_buf;
+    struct cairn_error err;
     enum cairn_body_state state;
     do {
         size_t max = buf->len < (16u << 10) ? 16u << 10 : buf->len;
         state = cairn_body_pull(connection, buf,
                                 max < CAIRN_HTTP_READ_BYTES ? max : CAIRN_HTTP_READ_BYTES);
-    } while (state == CAIRN_BODY_MORE && buf->len <= CAIRN_BODY_BYTES_MAX &&
+    } while (state == CAIRN_BODY_MORE && buf->len <= body_max(exchange) &&
              cairn_body_has_ready(connection));
-    if (buf->len > CAIRN_BODY_BYTES_MAX) {
-        fail_body(exchange, CAIRN_ETOOLARGE, "the body is over 64 MiB");
+    if (buf->len > body_max(exchange)) {
+        fail_too_large(exchange, &err);
+        cairn_exchange_fail(exchange, &err);
     } else if (state == CAIRN_BODY_BAD) {
         fail_body(exchange, CAIRN_EBODY, "the chunked body is malformed");
     } else if (state == CAIRN_BODY_END) {

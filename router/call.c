@@ -146,10 +146,10 @@ void router_remote_start(struct router_remote *remote, const struct cairn_shard_
     call->deadline_us = deadline_us;
     call->done = on_done;
     call->context = remote;
-    if (call->body.len > CAIRN_BODY_BYTES_MAX) {
+    if (call->body.len > CAIRN_SHARD_CALL_BYTES_MAX) {
         call->error.code = cairn_fail(&call->error, CAIRN_ETOOLARGE,
                                       "the part of shard s%u is over %u MiB; send fewer at once",
-                                      remote->shard, CAIRN_BODY_BYTES_MAX >> 20);
+                                      remote->shard, CAIRN_SHARD_CALL_BYTES_MAX >> 20);
         call->unsent = true;
         remote->done(remote);
         return;

@@ -13,13 +13,17 @@ struct schema_write {
     struct cairn_error error;
 };
 
-static void submit_schema(struct schema_write *one, const struct cairn_shard_item *item,
-                          struct router_latch *latch, uint64_t deadline_us)
+static void submit_schema(struct schema_write *one, const struct cairn_map *map,
+                          const struct cairn_shard_item *item, struct router_latch *latch,
+                          uint64_t deadline_us)
 {
     one->result = (struct cairn_write_result){0};
     if (one->member->local == NULL) {
-        struct cairn_shard_request request = {
-            .collection = item->collection, .items = item, .items_count = 1};
+        struct cairn_shard_request request = {.cluster = map != NULL ? map->cluster : 0,
+                                              .epoch = map != NULL ? map->epoch : 0,
+                                              .collection = item->collection,
+                                              .items = item,
+                                              .items_count = 1};
         router_remote_init(&one->remote, one->member->router, one->member, CAIRN_SHARD_WRITE,
                            router_latch_remote_done, latch);
         router_remote_start(&one->remote, &request, deadline_us);
@@ -67,7 +71,7 @@ int router_schema_write(struct cairn_router *router, const struct cairn_schema *
     router_latch_init(&latch, count);
     for (uint32_t i = 0; i < count; i++) {
         writes[i].member = router_member(router, ids[i]);
-        submit_schema(&writes[i], &item, &latch, deadline_us);
+        submit_schema(&writes[i], map, &item, &latch, deadline_us);
     }
     router_latch_wait(&latch);
     *written = 0;

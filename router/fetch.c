@@ -443,8 +443,10 @@ static int find_routed(struct router_fetch *fetch, struct cairn_str key,
         struct cairn_collection_counts counts;
         uint32_t id = fetch->map->shards[i].id;
         struct cairn_shard *local = router_local(router, id);
-        if (id == owner || local == NULL)
+        if (id == owner || (local == NULL && !router_owns(fetch->map, &fetch->map->shards[i])))
             continue;
+        if (local == NULL)
+            return cairn_fail(err, CAIRN_ENOTOWNER, "the shard map has changed");
         cairn_shard_counts(local, fetch->outer->schema->id, &counts);
         if (counts.routed == 0)
             continue;
@@ -517,8 +519,11 @@ int cairn_router_get(struct cairn_router *router, struct cairn_router_fetch *out
                      cairn_row_visitor visit, void *context, struct cairn_contract *contract,
                      struct cairn_error *err)
 {
+    if (outer->state == NULL) {
+        outer->state = fetch_new(router, outer);
+        outer->state->plain = true;
+    }
     struct router_fetch *fetch = outer->state;
-    (void)router;
     if (fetch->stalled)
         return cairn_fail(err, CAIRN_ENOTOWNER, "keys are changing hands between shards");
     if (fetch->error.code != 0) {

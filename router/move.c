@@ -11,6 +11,7 @@
  * map, which asks the source, tells. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "base/diag.h"
 #include "base/failpoint.h"
@@ -222,6 +223,7 @@ static int warm_digests(struct moving *m, struct cairn_error *err)
 struct hold {
     uint64_t fence, end_offset;
     uint64_t started_us, until_us; /* of our clock, from before the call: it ends no earlier */
+    uint64_t over_us;              /* from after the call: it ends no later */
 };
 
 static uint64_t left_us(const struct hold *hold)
@@ -241,6 +243,7 @@ static int freeze(struct moving *m, struct hold *hold, struct cairn_error *err)
         ask(m, m->move.source, CAIRN_SHARD_FREEZE, &request, &answer, REBALANCE_CALL_US, err);
     if (code != 0)
         return code;
+    hold->over_us = cairn_time_monotonic_us() + CAIRN_FREEZE_MS * UINT64_C(1000);
     hold->fence = answer.fence;
     hold->end_offset = answer.progress.end_offset;
     cairn_failpoint("rebalance.frozen");
@@ -341,6 +344,15 @@ static void record_hold(struct moving *m, uint64_t held_us)
         cairn_counter_add(rebalance->moves_counter, 1);
 }
 
+/* A release whose answer was lost may still be on its way, and is admitted while the hold is in
+ * force: nothing may be made of what the source says before. */
+static void outwait(const struct hold *hold)
+{
+    struct timespec pause = {.tv_nsec = 1000000};
+    while (cairn_time_monotonic_us() < hold->over_us)
+        (void)nanosleep(&pause, NULL);
+}
+
 /* Have the source append the map in which the move is done: *done, a reference, on success. */
 static int release(struct moving *m, const struct hold *hold, const struct cairn_map **done,
                    struct cairn_error *err)
@@ -357,6 +369,7 @@ static int release(struct moving *m, const struct hold *hold, const struct cairn
     code = ask(m, m->move.source, CAIRN_SHARD_RELEASE, &request, &answer, REBALANCE_CALL_US, err);
     cairn_buf_release(&text);
     if (code != 0) {
+        outwait(hold);
         cairn_map_unref(*done);
         *done = NULL;
         return code;

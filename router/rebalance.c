@@ -77,7 +77,7 @@ static int finish(struct router_rebalance *rebalance, struct cairn_error *err)
         code = cairn_map_finish(map, &finished, err);
     /* Nobody can be told of a home that cannot be reached. */
     if (code == 0 && finished->home != map->home)
-        code = router_ask_map(router, map, finished->home, err);
+        code = router_give_map(router, map, finished->home, err);
     if (code == 0)
         code = router_found_map(router, map, finished, err);
     pthread_mutex_unlock(&rebalance->change_lock);

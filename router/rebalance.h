@@ -82,20 +82,17 @@ struct router_rebalance {
 /* spread.c. Messages begin with the shard that they are about. */
 
 /* A call under a map, local or remote, with its cluster and epoch filled in. Learns the map that
- * comes with CAIRN_ENOTOWNER. Returns answer->error.code. */
+ * comes with CAIRN_ENOTOWNER or CAIRN_SHARD_ADOPT. Returns answer->error.code. */
 int router_ask(struct cairn_router *router, const struct cairn_map *map, uint32_t shard,
                enum cairn_shard_op op, struct cairn_shard_request *request,
                struct cairn_arena *arena, struct cairn_shard_answer *answer, uint64_t within_us,
                struct cairn_error *err);
-/* Learn a shard's map. */
-int router_ask_map(struct cairn_router *router, const struct cairn_map *map, uint32_t shard,
-                   struct cairn_error *err);
-/* The newest map that there can be: after every source and target of moves that are not done has
- * been asked, since only they and home make maps. A reference of the caller's.
+/* The newest map that there can be: after every source of moves that are not done has been asked,
+ * since only they and home make maps. A reference of the caller's.
  * CAIRN_EUNAVAILABLE naming a shard that cannot be asked. */
 int router_newest_map(struct cairn_router *router, const struct cairn_map **out,
                       struct cairn_error *err);
-/* Give a shard a map. */
+/* Give a shard a map, and learn the one that it has then. */
 int router_give_map(struct cairn_router *router, const struct cairn_map *map, uint32_t shard,
                     struct cairn_error *err);
 /* Give it to all shards of it, and of `before` (may be NULL); who cannot be reached finds out

@@ -191,10 +191,12 @@ bool cairn_router_fetch(struct cairn_router *router, struct cairn_router_fetch *
 void cairn_router_fetch_wait(struct cairn_router *router, struct cairn_router_fetch *fetch);
 /* Release what the fetch holds; a fetch that was never started may be ended too. */
 void cairn_router_fetch_end(struct cairn_router_fetch *fetch);
-/* `visit` is called for each key in the order asked. A key that is not on its own shard is looked
- * for on the others when the collection has records with a route of their own. CAIRN_EUNAVAILABLE
- * when a needed shard is down. CAIRN_ENOTOWNER: keys are changing hands; end the fetch, forget what
- * was visited, and read again with cairn_router_fetch_wait, after which this does not happen. */
+/* `visit` is called for each key in the order asked. Without a fetch before it, it takes all shards
+ * to be in this process and blocks for none; else CAIRN_ENOTOWNER. A key that is not on its own
+ * shard is looked for on the others when the collection has records with a route of their own.
+ * CAIRN_EUNAVAILABLE when a needed shard is down. CAIRN_ENOTOWNER: keys are changing hands; end the
+ * fetch, forget what was visited, and read again with cairn_router_fetch_wait, after which this
+ * does not happen. */
 int cairn_router_get(struct cairn_router *router, struct cairn_router_fetch *fetch,
                      cairn_row_visitor visit, void *context, struct cairn_contract *contract,
                      struct cairn_error *err);

@@ -30,16 +30,6 @@ int cairn_router_on_place(struct cairn_router *router, enum cairn_serve_place pl
                              arg);
 }
 
-static struct cairn_str map_text(const struct cairn_map *map, struct cairn_arena *arena)
-{
-    struct cairn_buf text = {0};
-    cairn_map_encode(map, &text);
-    struct cairn_str copy =
-        cairn_arena_dup(arena, (struct cairn_str){text.data, (uint32_t)text.len});
-    cairn_buf_release(&text);
-    return copy;
-}
-
 static void learn_from(struct cairn_router *router, struct cairn_shard *shard)
 {
     if (cairn_shard_epoch(shard) <= atomic_load(&router->epoch))
@@ -48,26 +38,6 @@ static void learn_from(struct cairn_router *router, struct cairn_shard *shard)
     if (map != NULL)
         router_learn(router, map);
     cairn_map_unref(map);
-}
-
-/* Answers with the shard's map, whether or not it took the one it was given. */
-static int adopt(struct cairn_shard *shard, const struct cairn_shard_request *request,
-                 struct cairn_arena *arena, struct cairn_shard_answer *answer)
-{
-    const struct cairn_map *map = NULL;
-    int code = 0;
-    if (request->text.len > 0) {
-        code = cairn_map_decode(request->text, &map, &answer->error);
-        if (code == 0)
-            code = cairn_shard_adopt(shard, map, request->fence, &answer->error);
-        cairn_map_unref(map);
-    }
-    map = cairn_shard_map(shard);
-    if (map != NULL)
-        answer->text = map_text(map, arena);
-    cairn_map_unref(map);
-    cairn_shard_answer_complete(shard, arena, answer);
-    return code;
 }
 
 static int collection_put(struct cairn_router *router, const struct cairn_shard_request *request,
@@ -113,8 +83,6 @@ static int execute_home(struct cairn_router *router, uint32_t shard, enum cairn_
         return code;
     bool is_home = map->home == shard;
     uint32_t home = map->home;
-    if (!is_home)
-        answer->text = map_text(map, arena);
     cairn_map_unref(map);
     if (!is_home)
         return cairn_fail(&answer->error, CAIRN_ENOTOWNER, "home is shard s%u, not s%u", home,
@@ -129,30 +97,6 @@ static int execute_home(struct cairn_router *router, uint32_t shard, enum cairn_
     return code;
 }
 
-static int write_and_wait(struct cairn_router *router, struct cairn_shard *shard,
-                          const struct cairn_shard_request *request, struct cairn_arena *arena,
-                          struct cairn_shard_answer *answer)
-{
-    struct router_latch latch;
-    struct cairn_write_result *results =
-        cairn_arena_zalloc(arena, request->items_count * sizeof *results + 1);
-    struct cairn_shard_write write = {.items = request->items,
-                                      .count = request->items_count,
-                                      .results = results,
-                                      .done = router_latch_write_done,
-                                      .context = &latch};
-    (void)router;
-    router_latch_init(&latch, 1);
-    if (cairn_shard_submit(shard, &write) != 0)
-        router_latch_release(&latch);
-    router_latch_wait(&latch);
-    answer->error = write.error;
-    answer->results = results;
-    answer->results_count = write.error.code == 0 ? write.count : 0;
-    cairn_shard_answer_complete(shard, arena, answer);
-    return answer->error.code;
-}
-
 int router_execute(struct cairn_router *router, uint32_t shard, enum cairn_shard_op op,
                    const struct cairn_shard_request *request, struct cairn_arena *arena,
                    struct cairn_shard_answer *answer)
@@ -161,12 +105,6 @@ int router_execute(struct cairn_router *router, uint32_t shard, enum cairn_shard
     int code;
     *answer = (struct cairn_shard_answer){.shard = shard};
     switch (op) {
-    case CAIRN_SHARD_WRITE:
-        code = write_and_wait(router, local, request, arena, answer);
-        break;
-    case CAIRN_SHARD_ADOPT:
-        code = adopt(local, request, arena, answer);
-        break;
     case CAIRN_SHARD_IMPORT:
         code = router_import_start(router, shard, request, answer);
         cairn_shard_answer_complete(local, arena, answer);

@@ -20,17 +20,6 @@ static int ask_local(struct cairn_router *router, struct cairn_shard *local, uin
     return answer->error.code;
 }
 
-/* Learn the map that an answer's text is. Text that is none is the other side's fault and no reason
- * to fail here. */
-static void learn_text(struct cairn_router *router, struct cairn_str text)
-{
-    const struct cairn_map *map;
-    if (text.len == 0 || cairn_map_decode(text, &map, NULL) != 0)
-        return;
-    router_learn(router, map);
-    cairn_map_unref(map);
-}
-
 int router_ask(struct cairn_router *router, const struct cairn_map *map, uint32_t shard,
                enum cairn_shard_op op, struct cairn_shard_request *request,
                struct cairn_arena *arena, struct cairn_shard_answer *answer, uint64_t within_us,
@@ -57,8 +46,8 @@ int router_ask(struct cairn_router *router, const struct cairn_map *map, uint32_
     if (code == CAIRN_EEND) /* which says something else to our callers */
         code = cairn_fail(&answer->error, CAIRN_EINTERNAL, "%s ended unasked",
                           cairn_shard_op_name(op));
-    if (code == CAIRN_ENOTOWNER)
-        learn_text(router, answer->text);
+    if (code == CAIRN_ENOTOWNER || (code == 0 && op == CAIRN_SHARD_ADOPT))
+        router_learn_text(router, answer->text);
     if (code != 0 && err != NULL) {
         *err = answer->error;
         cairn_error_prefix(err, "shard s%u", shard);
@@ -66,36 +55,22 @@ int router_ask(struct cairn_router *router, const struct cairn_map *map, uint32_
     return code;
 }
 
-int router_ask_map(struct cairn_router *router, const struct cairn_map *map, uint32_t shard,
-                   struct cairn_error *err)
-{
-    struct cairn_arena arena = {0};
-    struct cairn_shard_request request = {.fence = CAIRN_OFFSET_NONE};
-    struct cairn_shard_answer answer;
-    int code = router_ask(router, map, shard, CAIRN_SHARD_ADOPT, &request, &arena, &answer,
-                          REBALANCE_CALL_US, err);
-    if (code == 0)
-        learn_text(router, answer.text);
-    cairn_arena_release(&arena);
-    return code;
-}
-
-/* Ask both sides of the moves that are not done, each shard once. */
-static int ask_movers(struct cairn_router *router, const struct cairn_map *map,
-                      struct cairn_error *err)
+/* Ask the sources of the moves that are not done, each once. They are given the map that is known:
+ * it comes after whatever release their writers have before them, and a source that takes no writes
+ * fails, since nobody knows then what its log will be found to have. */
+static int ask_sources(struct cairn_router *router, const struct cairn_map *map,
+                       struct cairn_error *err)
 {
     bool asked[CAIRN_SHARDS_MAX] = {false};
-    for (uint32_t i = 0; i < map->moves_count; i++) {
+    int code = 0;
+    for (uint32_t i = 0; i < map->moves_count && code == 0; i++) {
         const struct cairn_map_move *move = &map->moves[i];
-        const uint32_t sides[] = {move->source, move->target};
-        for (unsigned side = 0; side < 2 && !move->done; side++) {
-            int code = asked[sides[side]] ? 0 : router_ask_map(router, map, sides[side], err);
-            asked[sides[side]] = true;
-            if (code != 0)
-                return code;
-        }
+        if (move->done || asked[move->source])
+            continue;
+        asked[move->source] = true;
+        code = router_give_map(router, map, move->source, err);
     }
-    return 0;
+    return code;
 }
 
 int router_newest_map(struct cairn_router *router, const struct cairn_map **out,
@@ -106,7 +81,7 @@ int router_newest_map(struct cairn_router *router, const struct cairn_map **out,
     if (map == NULL)
         return cairn_fail(err, CAIRN_EUNAVAILABLE, "this process knows no shard map yet");
     for (unsigned round = 0; round < ASK_ROUNDS_MAX; round++) {
-        int code = ask_movers(router, map, err);
+        int code = ask_sources(router, map, err);
         if (code != 0) {
             cairn_map_unref(map);
             return code;
@@ -124,8 +99,9 @@ int router_newest_map(struct cairn_router *router, const struct cairn_map **out,
     return cairn_fail(err, CAIRN_EUNAVAILABLE, "the shard map changes too fast to be changed");
 }
 
-int router_give_map(struct cairn_router *router, const struct cairn_map *map, uint32_t shard,
-                    struct cairn_error *err)
+/* To a shard where `members` says that it answers. */
+static int give(struct cairn_router *router, const struct cairn_map *members,
+                const struct cairn_map *map, uint32_t shard, struct cairn_error *err)
 {
     struct cairn_arena arena = {0};
     struct cairn_buf text = {0};
@@ -133,34 +109,17 @@ int router_give_map(struct cairn_router *router, const struct cairn_map *map, ui
     cairn_map_encode(map, &text);
     struct cairn_shard_request request = {.fence = CAIRN_OFFSET_NONE,
                                           .text = {text.data, (uint32_t)text.len}};
-    int code = router_ask(router, map, shard, CAIRN_SHARD_ADOPT, &request, &arena, &answer,
+    int code = router_ask(router, members, shard, CAIRN_SHARD_ADOPT, &request, &arena, &answer,
                           REBALANCE_CALL_US, err);
     cairn_buf_release(&text);
     cairn_arena_release(&arena);
     return code;
 }
 
-/* To a shard that the map has no more: at the URL that the one before has. */
-static void give_leaving(struct cairn_router *router, const struct cairn_map *map,
-                         const struct cairn_map_shard *shard)
+int router_give_map(struct cairn_router *router, const struct cairn_map *map, uint32_t shard,
+                    struct cairn_error *err)
 {
-    struct cairn_arena arena = {0};
-    struct cairn_buf text = {0};
-    struct cairn_shard_answer answer = {0};
-    struct cairn_shard *local = router_local(router, shard->id);
-    if (local != NULL) {
-        (void)cairn_shard_adopt(local, map, CAIRN_OFFSET_NONE, NULL);
-        return;
-    }
-    cairn_map_encode(map, &text);
-    struct cairn_shard_request request = {.cluster = map->cluster,
-                                          .epoch = map->epoch,
-                                          .fence = CAIRN_OFFSET_NONE,
-                                          .text = {text.data, (uint32_t)text.len}};
-    (void)router_call_url(router, shard->url, shard->id, CAIRN_SHARD_ADOPT, &request, &arena,
-                          &answer, cairn_time_monotonic_us() + REBALANCE_CALL_US);
-    cairn_buf_release(&text);
-    cairn_arena_release(&arena);
+    return give(router, map, map, shard, err);
 }
 
 void router_spread_map(struct cairn_router *router, const struct cairn_map *map,
@@ -170,7 +129,7 @@ void router_spread_map(struct cairn_router *router, const struct cairn_map *map,
         (void)router_give_map(router, map, map->shards[i].id, NULL);
     for (uint32_t i = 0; before != NULL && i < before->shards_count; i++)
         if (cairn_map_shard(map, before->shards[i].id) == NULL)
-            give_leaving(router, map, &before->shards[i]);
+            (void)give(router, before, map, before->shards[i].id, NULL);
 }
 
 bool router_has_home(struct cairn_router *router, const struct cairn_map *map)

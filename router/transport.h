@@ -40,7 +40,7 @@ struct cairn_call {
     /* Set by the caller. */
     struct cairn_peer *peer;
     const char *path;      /* "/internal/v1/shards/s0/get"; lives until done */
-    struct cairn_str body; /* at most CAIRN_BODY_BYTES_MAX */
+    struct cairn_str body; /* at most CAIRN_SHARD_CALL_BYTES_MAX */
     uint64_t deadline_us;  /* monotonic (cairn_time_monotonic_us) */
     void (*done)(struct cairn_call *call);
     void *context;
@@ -49,7 +49,7 @@ struct cairn_call {
     struct cairn_error error; /* CAIRN_EUNAVAILABLE: no connection, or it broke, or the answer is
                                  not HTTP; CAIRN_ETIMEOUT; CAIRN_EOVERLOADED:
                                  CAIRN_SHARD_CALLS_MAX calls to this peer are under way;
-                                 CAIRN_ETOOLARGE: the body is over CAIRN_BODY_BYTES_MAX or the
+                                 CAIRN_ETOOLARGE: the body is over CAIRN_SHARD_CALL_BYTES_MAX or the
                                  answer over CAIRN_SHARD_ANSWER_BYTES_MAX; CAIRN_ESHUTDOWN. An
                                  answer of any HTTP status is no error. */
     bool unsent; /* with an error: no byte of the request can have been acted on, because not all of

@@ -268,9 +268,9 @@ void transport_peer_begin_call(struct transport_message *message)
     peer->calls_count++;
     if (transport->stopping)
         transport_call_fail(call, CAIRN_ESHUTDOWN, "%s: shutting down", peer->url);
-    else if (call->call->body.len > CAIRN_BODY_BYTES_MAX)
+    else if (call->call->body.len > CAIRN_SHARD_CALL_BYTES_MAX)
         transport_call_fail(call, CAIRN_ETOOLARGE, "%s: the body is larger than %u bytes",
-                            peer->url, CAIRN_BODY_BYTES_MAX);
+                            peer->url, CAIRN_SHARD_CALL_BYTES_MAX);
     else if (peer->calls_count > calls_max)
         transport_call_fail(call, CAIRN_EOVERLOADED, "%s: %u calls are under way; try again later",
                             peer->url, calls_max);

@@ -123,7 +123,8 @@ static void start_part(struct write_part *part)
             local_done(&part->write);
         return;
     }
-    struct cairn_shard_request request = {.epoch = round->epoch,
+    struct cairn_shard_request request = {.cluster = round->cluster,
+                                          .epoch = round->epoch,
                                           .collection = items[0].collection,
                                           .items = items,
                                           .items_count = part->count};
@@ -142,6 +143,7 @@ int write_round_group(struct write_round *round, const struct cairn_shard_item *
     if (code != 0)
         return code;
     uint16_t *owners = cairn_malloc(round->count * sizeof *owners);
+    round->cluster = map->cluster;
     round->epoch = map->epoch;
     for (uint32_t i = 0; i < round->count; i++) {
         owners[i] = (uint16_t)cairn_map_owner(map, unsorted[i].token);
@@ -279,7 +281,6 @@ int cairn_router_settle_route(struct cairn_router *router, const struct cairn_sc
     if (cairn_router_may_block(router)) {
         code = cairn_router_get_wait(router, &fetch, settle, &settling, &contract, err);
     } else {
-        (void)cairn_router_fetch(router, &fetch);
         code = cairn_router_get(router, &fetch, settle, &settling, &contract, err);
         cairn_router_fetch_end(&fetch);
     }

@@ -20,9 +20,9 @@ struct write_round {
     struct router_timer timer; /* of a round that is still to begin */
     struct write_gather *gather;
     bool heap;
-    unsigned tries; /* rounds before */
-    bool resent;    /* for the reason that a shard could not be reached */
-    uint64_t epoch; /* of the map that it was handed out by */
+    unsigned tries;          /* rounds before */
+    bool resent;             /* for the reason that a shard could not be reached */
+    uint64_t cluster, epoch; /* of the map that it was handed out by */
     atomic_uint pending;
     struct write_part *parts;
     uint32_t parts_count;

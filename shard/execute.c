@@ -269,23 +269,24 @@ static struct cairn_str map_text(const struct cairn_map *map, struct cairn_arena
     return copy;
 }
 
-/* Without a map the caller asks for the shard's. */
+/* Answers with the shard's map. One that is given goes through the writer even if it is known, so
+ * no map that was on its way before it is missing from the answer; without one nothing is waited
+ * for. */
 static int adopt(struct cairn_shard *shard, const struct cairn_shard_request *request,
                  struct cairn_arena *arena, struct cairn_shard_answer *answer,
                  struct cairn_error *err)
 {
     const struct cairn_map *map = NULL;
-    if (request->text.len == 0) {
-        map = cairn_shard_map(shard);
-        if (map != NULL)
-            answer->text = map_text(map, arena);
+    int code = 0;
+    if (request->text.len > 0) {
+        if (cairn_map_decode(request->text, &map, err) != 0)
+            return cairn_fail(err, CAIRN_EBODY, "text: is no shard map");
+        code = cairn_shard_adopt(shard, map, request->fence, err);
         cairn_map_unref(map);
-        return 0;
     }
-    int code = cairn_map_decode(request->text, &map, err);
-    if (code != 0)
-        return cairn_fail(err, CAIRN_EBODY, "text: is no shard map");
-    code = cairn_shard_adopt(shard, map, request->fence, err);
+    map = cairn_shard_map(shard);
+    if (map != NULL)
+        answer->text = map_text(map, arena);
     cairn_map_unref(map);
     return code;
 }

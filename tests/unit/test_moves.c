@@ -81,6 +81,15 @@ void router_learn(struct cairn_router *router, const struct cairn_map *map)
         router_rebalance_wake(router);
 }
 
+void router_learn_text(struct cairn_router *router, struct cairn_str text)
+{
+    const struct cairn_map *map;
+    if (text.len == 0 || cairn_map_decode(text, &map, NULL) != 0)
+        return;
+    router_learn(router, map);
+    cairn_map_unref(map);
+}
+
 struct cairn_shard *router_local(struct cairn_router *router, uint32_t id)
 {
     return id < SHARDS && router == &c->processes[process_of(id)].router ? c->shards[id] : NULL;

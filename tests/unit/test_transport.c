@@ -470,8 +470,9 @@ static void test_too_large(void **state)
     scripted_server_wait_down(&server.open, 2); /* those whose bodies never come */
     free((void *)body.ptr);
     /* Zeros that are never read: the body is refused for its length. */
-    body = (struct cairn_str){calloc(1, CAIRN_BODY_BYTES_MAX + 1), CAIRN_BODY_BYTES_MAX + 1};
-    expect_failure("/echo", body, CAIRN_ETOOLARGE, true, "67108864");
+    body = (struct cairn_str){calloc(1, CAIRN_SHARD_CALL_BYTES_MAX + 1),
+                              CAIRN_SHARD_CALL_BYTES_MAX + 1};
+    expect_failure("/echo", body, CAIRN_ETOOLARGE, true, "268435456");
     body.len--;
     expect_failure("/echo", body, CAIRN_ETOOLARGE, false, "20000"); /* sent, and its echo refused */
     free((void *)body.ptr);
