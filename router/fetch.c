@@ -157,28 +157,18 @@ static bool ask_owners(struct router_fetch *fetch)
     return owned;
 }
 
-static bool is_alone(const struct cairn_map *map, uint32_t owner)
-{
-    for (uint32_t s = 0; s < map->shards_count; s++)
-        if (map->shards[s].id != owner && router_owns(map, &map->shards[s]))
-            return false;
-    return true;
-}
-
 /* Ask all shards that may have rows with a route of their own for the missed keys. A shard here
  * says so itself; what others reported last may be too old to go by.
  *
  * The owner of the key is among them: it missed the key under whatever map it goes by. A row that
  * moves from or to it could otherwise be missed twice, there under one epoch and at the other shard
- * under the one before or after. */
+ * under the one before or after; one that owns everything by now may not know it yet. */
 static bool ask_others(struct router_fetch *fetch)
 {
     const struct cairn_map *map = fetch->map;
     fetch->asked_others = true;
     for (uint32_t i = 0; i < fetch->outer->count && fetch->error.code == 0; i++) {
         struct fetch_slot *slot = &fetch->slots[i];
-        if (slot->state != SLOT_MISSED || is_alone(map, slot->shard))
-            continue;
         for (uint32_t s = 0; s < map->shards_count && slot->state == SLOT_MISSED; s++) {
             struct cairn_collection_counts counts;
             uint32_t id = map->shards[s].id;
