@@ -29,6 +29,8 @@
 #include "base/hash.h"
 #include "base/time.h"
 
+#define IMPORT_RUN_RECORDS 1024u
+
 /* One group's arrays, reused; grown, never shrunk below what the queue's limits allow. */
 struct shard_group {
     struct cairn_shard_write **writes;
@@ -430,6 +432,33 @@ static void fill_results(struct cairn_shard *shard, struct shard_group *group)
     }
 }
 
+/* How many records from `at` on are applied together. Readers see a write whole or not at all, but
+ * nobody sees what an import brings before it is complete: thousands of its records are applied
+ * faster in runs that the processor's caches hold. */
+static uint32_t run_length(const struct shard_group *group, uint32_t at)
+{
+    uint32_t end = at;
+    while (end < group->entries_count && end - at < IMPORT_RUN_RECORDS &&
+           group->records[end].kind == CAIRN_RECORD_IMPORT)
+        end++;
+    return end > at ? end - at : group->entries_count - at;
+}
+
+static int group_apply(struct cairn_shard *shard, struct shard_group *group,
+                       struct cairn_error *err)
+{
+    int code = 0;
+    for (uint32_t at = 0, count; code == 0 && at < group->entries_count; at += count) {
+        struct cairn_apply_output output = {.results = &group->results[at]};
+        const struct cairn_log_record *records = &group->records[at];
+        count = run_length(group, at);
+        code = cairn_rowstore_apply(shard->rows, records, count, &output, err);
+        if (code == 0)
+            code = shard_views_follow(shard, records, count, &output, err);
+    }
+    return code;
+}
+
 /* Append and apply. On success every write's results are filled. */
 static int group_commit(struct cairn_shard *shard, struct shard_group *group,
                         struct cairn_error *err)
@@ -456,10 +485,7 @@ static int group_commit(struct cairn_shard *shard, struct shard_group *group,
                                                       .shard = shard->id,
                                                       .kind = group->entries[i].kind,
                                                       .payload = group->entries[i].payload};
-    struct cairn_apply_output output = {.results = group->results};
-    code = cairn_rowstore_apply(shard->rows, group->records, group->entries_count, &output, err);
-    if (code == 0)
-        code = shard_views_follow(shard, group->records, group->entries_count, &output, err);
+    code = group_apply(shard, group, err);
     if (code != 0) {
         shard_refuse_writes(
             shard, code,
