@@ -22,6 +22,7 @@
 #include "api/route.h"
 #include "api/server.h"
 #include "base/pool.h"
+#include "router/transport_h2o.h"
 
 /* Time a connection may take. */
 #define CAIRN_HTTP_IDLE_MS   60000u /* between requests */
@@ -49,24 +50,6 @@
 struct cairn_http_times {
     uint32_t idle_ms, head_ms, stall_ms, linger_ms;
 };
-
-/* picohttpparser, which libh2o exports but ships no header of. */
-struct phr_header {
-    const char *name; /* NULL: the value continues the line before */
-    size_t name_len;
-    const char *value;
-    size_t value_len;
-};
-struct phr_chunked_decoder {
-    size_t bytes_left_in_chunk;
-    char consume_trailer;
-    char _hex_count;
-    char _state;
-};
-int phr_parse_request(const char *buf, size_t len, const char **method, size_t *method_len,
-                      const char **path, size_t *path_len, int *minor_version,
-                      struct phr_header *headers, size_t *num_headers, size_t last_len);
-ssize_t phr_decode_chunked(struct phr_chunked_decoder *decoder, char *buf, size_t *bufsz);
 
 struct cairn_message {
     h2o_multithread_message_t super;

@@ -14,9 +14,8 @@
 #include "api/body.h"
 #include "base/diag.h"
 
-#define ACCEPTS_AT_ONCE     16
-#define ACCEPT_PAUSE_MS     100 /* h2o's hundred_ms_timeout */
-#define RECYCLED_CHUNKS_MAX 16  /* h2o's, per thread */
+#define ACCEPTS_AT_ONCE 16
+#define ACCEPT_PAUSE_MS 100 /* h2o's hundred_ms_timeout */
 
 static void accept_some(h2o_socket_t *listener, const char *err)
 {
@@ -196,20 +195,6 @@ static int open_loop(struct cairn_loop *loop, struct cairn_error *err)
     return cairn_body_check_interposed(loop, err);
 }
 
-/* h2o keeps freed chunks of this thread in thread-local lists and has no way to give them back. */
-static void release_recycled_chunks(void)
-{
-    h2o_mem_recycle_t *buffers = &h2o_socket_buffer_prototype.allocator;
-    while (buffers->cnt > 0)
-        free(h2o_mem_alloc_recycle(buffers, 1));
-    for (unsigned i = 0; i < RECYCLED_CHUNKS_MAX; i++) {
-        h2o_mem_pool_t pool;
-        h2o_mem_init_pool(&pool);
-        h2o_mem_alloc_pool(&pool, 1);
-        free(pool.chunks);
-    }
-}
-
 static void free_kept_exchanges(struct cairn_loop *loop)
 {
     while (loop->exchanges_free) {
@@ -235,7 +220,7 @@ static void close_loop(struct cairn_loop *loop)
     free(queue);                      /* h2o 2.2.5 destroys it and forgets to free it */
     h2o_evloop_run(loop->evloop, 0);  /* frees closed sockets */
     h2o_evloop_destroy(loop->evloop); /* leaves its epoll descriptor open, in h2o 2.2.5 */
-    release_recycled_chunks();
+    cairn_h2o_release_recycled_chunks();
 }
 
 static void tell_ready(struct cairn_loop *loop, const struct cairn_error *err)

@@ -341,6 +341,16 @@ static void fill_in(struct cairn_router *router, struct cairn_shard_request *req
     cairn_map_unref(map);
 }
 
+struct cairn_shard_request router_adopt_request(const struct cairn_map *map, uint64_t fence,
+                                                struct cairn_buf *text)
+{
+    cairn_map_encode(map, text);
+    return (struct cairn_shard_request){.cluster = map->cluster,
+                                        .epoch = map->epoch,
+                                        .fence = fence,
+                                        .text = {text->data, (uint32_t)text->len}};
+}
+
 static int give_map(struct cairn_router *router, const struct cairn_map *map,
                     struct router_member *member, uint64_t deadline_us)
 {
@@ -349,11 +359,7 @@ static int give_map(struct cairn_router *router, const struct cairn_map *map,
     struct cairn_arena arena = {0};
     struct cairn_buf text = {0};
     struct cairn_shard_answer answer;
-    cairn_map_encode(map, &text);
-    struct cairn_shard_request request = {.cluster = map->cluster,
-                                          .epoch = map->epoch,
-                                          .fence = CAIRN_OFFSET_NONE,
-                                          .text = {text.data, (uint32_t)text.len}};
+    struct cairn_shard_request request = router_adopt_request(map, CAIRN_OFFSET_NONE, &text);
     uint64_t limit_us = cairn_time_monotonic_us() + ROUTER_CALL_US;
     int code = call_once(router, member, NULL, member->id, CAIRN_SHARD_ADOPT, &request, &arena,
                          &answer, limit_us < deadline_us ? limit_us : deadline_us);

@@ -241,6 +241,10 @@ int router_call_url(struct cairn_router *router, struct cairn_str url, uint32_t 
                     enum cairn_shard_op op, struct cairn_shard_request *request,
                     struct cairn_arena *arena, struct cairn_shard_answer *answer,
                     uint64_t deadline_us);
+/* A request that gives `map` to a shard; `fence` may be CAIRN_OFFSET_NONE. Its text is in `text`,
+ * which the caller empties before and releases after. */
+struct cairn_shard_request router_adopt_request(const struct cairn_map *map, uint64_t fence,
+                                                struct cairn_buf *text);
 /* (blocks) Wait some milliseconds, the longer the more tries there were. False: no time is left. */
 bool router_pause(unsigned tries, uint64_t deadline_us);
 /* (blocks) After a CAIRN_ENOTOWNER under `map`: give it to shards that are behind, or wait until

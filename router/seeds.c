@@ -55,11 +55,7 @@ static int give_first(struct cairn_router *router, const struct cairn_map *map, 
     struct cairn_arena arena = {0};
     struct cairn_buf text = {0};
     struct cairn_shard_answer answer;
-    cairn_map_encode(map, &text);
-    struct cairn_shard_request request = {.cluster = map->cluster,
-                                          .epoch = map->epoch,
-                                          .fence = fence,
-                                          .text = {text.data, (uint32_t)text.len}};
+    struct cairn_shard_request request = router_adopt_request(map, fence, &text);
     int code = router_call_url(router, cairn_str_from(router->seeds[at].url), router->seeds[at].id,
                                CAIRN_SHARD_ADOPT, &request, &arena, &answer,
                                cairn_time_monotonic_us() + SEED_TIMEOUT_US);

@@ -10,7 +10,7 @@
  *   transport_peer.c        URLs, pools, who gets which connection, calls' beginnings and deadlines
  *   transport_connection.c  connecting, sending, receiving
  *   transport_answer.c      taking an answer apart
- *   transport_resolve.c, transport_tls.c, transport_timers.c
+ *   transport_resolve.c, transport_tls.c, transport_timers.c, transport_h2o.c
  *
  * A call's `done` may start further calls and release peers. Both are messages, run when the loop
  * has returned, so nothing that runs on the loop is entered twice.
@@ -28,8 +28,6 @@
 #include "base/limits.h"
 #include "base/time.h"
 #include "router/transport_core.h"
-
-#define RECYCLED_CHUNKS_MAX 16 /* h2o's, per thread */
 
 struct transport_waiter {
     pthread_mutex_t lock;
@@ -174,20 +172,6 @@ static void open_loop(struct cairn_transport *transport)
     pthread_mutex_unlock(&transport->lock);
 }
 
-/* h2o keeps freed chunks of this thread in thread-local lists and has no way to give them back. */
-static void release_recycled_chunks(void)
-{
-    h2o_mem_recycle_t *buffers = &h2o_socket_buffer_prototype.allocator;
-    while (buffers->cnt > 0)
-        free(h2o_mem_alloc_recycle(buffers, 1));
-    for (unsigned i = 0; i < RECYCLED_CHUNKS_MAX; i++) {
-        h2o_mem_pool_t pool;
-        h2o_mem_init_pool(&pool);
-        h2o_mem_alloc_pool(&pool, 1);
-        free(pool.chunks);
-    }
-}
-
 /* A look-up may still be posting, or have posted, an answer that nobody waits for. */
 static void close_loop(struct cairn_transport *transport)
 {
@@ -200,7 +184,7 @@ static void close_loop(struct cairn_transport *transport)
     free(transport->queue);              /* h2o 2.2.5 destroys it and forgets to free it */
     h2o_evloop_run(transport->loop, 0);  /* frees closed sockets */
     h2o_evloop_destroy(transport->loop); /* leaves its epoll descriptor open, in h2o 2.2.5 */
-    release_recycled_chunks();
+    cairn_h2o_release_recycled_chunks();
     transport_timers_release(&transport->timers);
     free(transport->scratch);
 }

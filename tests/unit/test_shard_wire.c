@@ -13,6 +13,7 @@
 #include "base/shard_wire.h"
 #include "tests/lib/random_entity.h"
 #include "tests/lib/random_shard.h"
+#include "tests/lib/shard_wire_fixture.h"
 #include "tests/lib/testing.h"
 
 enum { ROUNDS = 60, COUNT_MAX = 12 };
@@ -20,25 +21,7 @@ enum { ROUNDS = 60, COUNT_MAX = 12 };
 /* A member of `sent` and `got`, which is a number. */
 #define assert_kept(member) assert_true(sent->member == got->member)
 
-static struct cairn_encoder *encoder;
-static struct cairn_arena arena;
-static struct cairn_error err;
-
-static int set_up(void **state)
-{
-    (void)state;
-    encoder = cairn_encoder_new();
-    err = (struct cairn_error){0};
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    cairn_encoder_free(&encoder);
-    cairn_arena_release(&arena);
-    return 0;
-}
+#define CASE(test) cmocka_unit_test_setup_teardown(test, wire_setup, wire_teardown)
 
 static bool stands_in(const void *at, struct cairn_str body)
 {
@@ -127,10 +110,10 @@ static void requests_round_trip(void **state)
     uint64_t random = cairn_test_seed();
     for (int i = 0; i < ROUNDS; i++) {
         struct cairn_shard_request sent, got;
-        random_shard_request(&random, &arena, COUNT_MAX, &sent);
-        struct cairn_str body = cairn_shard_request_encode(encoder, &sent);
-        if (cairn_shard_request_decode(body, &arena, &got, &err) != 0)
-            fail_msg("%s", err.message);
+        random_shard_request(&random, &wire.arena, COUNT_MAX, &sent);
+        struct cairn_str body = cairn_shard_request_encode(wire.encoder, &sent);
+        if (cairn_shard_request_decode(body, &wire.arena, &got, &wire.err) != 0)
+            fail_msg("%s", wire.err.message);
         assert_request_same(&sent, &got, body);
     }
 }
@@ -303,10 +286,10 @@ static void answers_round_trip(void **state)
     uint64_t random = cairn_test_seed();
     for (int i = 0; i < ROUNDS; i++) {
         struct cairn_shard_answer sent, got;
-        random_shard_answer(&random, &arena, COUNT_MAX, &sent);
-        struct cairn_str body = cairn_shard_answer_encode(encoder, &sent);
-        if (cairn_shard_answer_decode(body, &arena, &got, &err) != 0)
-            fail_msg("%s", err.message);
+        random_shard_answer(&random, &wire.arena, COUNT_MAX, &sent);
+        struct cairn_str body = cairn_shard_answer_encode(wire.encoder, &sent);
+        if (cairn_shard_answer_decode(body, &wire.arena, &got, &wire.err) != 0)
+            fail_msg("%s", wire.err.message);
         assert_answer_same(&sent, &got, body);
     }
 }
@@ -316,31 +299,31 @@ static void empties_round_trip(void **state)
 {
     (void)state;
     struct cairn_shard_request request = {0}, request_back;
-    struct cairn_str body = cairn_shard_request_encode(encoder, &request);
+    struct cairn_str body = cairn_shard_request_encode(wire.encoder, &request);
     assert_true(body.len < 64);
-    assert_int_equal(cairn_shard_request_decode(body, &arena, &request_back, &err), 0);
+    assert_int_equal(cairn_shard_request_decode(body, &wire.arena, &request_back, &wire.err), 0);
     assert_request_same(&request, &request_back, body);
     struct cairn_shard_answer answer = {0}, answer_back;
-    body = cairn_shard_answer_encode(encoder, &answer);
+    body = cairn_shard_answer_encode(wire.encoder, &answer);
     assert_true(body.len < 64);
-    assert_int_equal(cairn_shard_answer_decode(body, &arena, &answer_back, &err), 0);
+    assert_int_equal(cairn_shard_answer_decode(body, &wire.arena, &answer_back, &wire.err), 0);
     answer.report = &(struct cairn_shard_report){0};
     assert_null(answer_back.report);
     answer_back.report = answer.report;
     assert_answer_same(&answer, &answer_back, body);
 
-    body = cairn_shard_answer_encode(encoder, &answer);
-    assert_int_equal(cairn_shard_answer_decode(body, &arena, &answer_back, &err), 0);
+    body = cairn_shard_answer_encode(wire.encoder, &answer);
+    assert_int_equal(cairn_shard_answer_decode(body, &wire.arena, &answer_back, &wire.err), 0);
     assert_answer_same(&answer, &answer_back, body);
     struct cairn_shard_item items[3] = {{.if_offset = CAIRN_OFFSET_NONE}, {0}, {0}};
     struct cairn_shard_hits lists[2] = {{0}, {0}};
     request = (struct cairn_shard_request){.items = items, .items_count = 3};
-    body = cairn_shard_request_encode(encoder, &request);
-    assert_int_equal(cairn_shard_request_decode(body, &arena, &request_back, &err), 0);
+    body = cairn_shard_request_encode(wire.encoder, &request);
+    assert_int_equal(cairn_shard_request_decode(body, &wire.arena, &request_back, &wire.err), 0);
     assert_request_same(&request, &request_back, body);
     answer = (struct cairn_shard_answer){.lists = lists, .lists_count = 2, .report = answer.report};
-    body = cairn_shard_answer_encode(encoder, &answer);
-    assert_int_equal(cairn_shard_answer_decode(body, &arena, &answer_back, &err), 0);
+    body = cairn_shard_answer_encode(wire.encoder, &answer);
+    assert_int_equal(cairn_shard_answer_decode(body, &wire.arena, &answer_back, &wire.err), 0);
     assert_answer_same(&answer, &answer_back, body);
 }
 
@@ -355,16 +338,17 @@ static void every_error_code_is_kept(void **state)
     struct cairn_shard_answer answer = {0}, got;
     for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
         cairn_fail(&answer.error, codes[i], "why %d", codes[i]);
-        struct cairn_str body = cairn_shard_answer_encode(encoder, &answer);
-        assert_int_equal(cairn_shard_answer_decode(body, &arena, &got, &err), 0);
+        struct cairn_str body = cairn_shard_answer_encode(wire.encoder, &answer);
+        assert_int_equal(cairn_shard_answer_decode(body, &wire.arena, &got, &wire.err), 0);
         assert_int_equal(got.error.code, codes[i]);
         assert_string_equal(got.error.message, answer.error.message);
     }
     static const int unknown[] = {1, -1000, INT32_MIN, INT32_MAX};
     for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
         answer.error.code = unknown[i];
-        struct cairn_str body = cairn_shard_answer_encode(encoder, &answer);
-        assert_int_equal(cairn_shard_answer_decode(body, &arena, &got, &err), CAIRN_EBODY);
+        struct cairn_str body = cairn_shard_answer_encode(wire.encoder, &answer);
+        assert_int_equal(cairn_shard_answer_decode(body, &wire.arena, &got, &wire.err),
+                         CAIRN_EBODY);
     }
 }
 
@@ -391,7 +375,7 @@ static void imports_round_trip(void **state)
     for (int i = 0; i < ROUNDS; i++) {
         struct cairn_entity entity;
         struct cairn_encoder *other = cairn_encoder_new();
-        random_entity(&random, &arena, 6, 2, &entity);
+        random_entity(&random, &wire.arena, 6, 2, &entity);
         struct cairn_imported made = {
             .source = (uint32_t)cairn_test_random(&random),
             .source_offset = cairn_test_random(&random),
@@ -402,8 +386,8 @@ static void imports_round_trip(void **state)
         };
         struct cairn_imported opened;
         const struct cairn_imported *sent = &made, *got = &opened;
-        struct cairn_str bytes = cairn_imported_encode(encoder, sent);
-        assert_int_equal(cairn_imported_decode(bytes, &opened, &err), 0);
+        struct cairn_str bytes = cairn_imported_encode(wire.encoder, sent);
+        assert_int_equal(cairn_imported_decode(bytes, &opened, &wire.err), 0);
         assert_kept(source);
         assert_kept(source_offset);
         assert_kept(origin_shard);
@@ -411,7 +395,7 @@ static void imports_round_trip(void **state)
         assert_kept(ingest_time_us);
         assert_str_same(sent->entity, got->entity);
         assert_in_place(got->entity, bytes);
-        assert_int_equal(cairn_entity_decode(got->entity, &arena, &entity, &err), 0);
+        assert_int_equal(cairn_entity_decode(got->entity, &wire.arena, &entity, &wire.err), 0);
         cairn_encoder_free(&other);
     }
 }
@@ -421,8 +405,8 @@ static void forgotten_keys_round_trip(void **state)
     (void)state;
     struct cairn_str keys[] = {CAIRN_STR_LITERAL("a"), CAIRN_STR_LITERAL("bb")}, *got;
     uint32_t count;
-    struct cairn_str bytes = cairn_forget_encode(encoder, keys, 2);
-    assert_int_equal(cairn_forget_decode(bytes, &arena, &got, &count, &err), 0);
+    struct cairn_str bytes = cairn_forget_encode(wire.encoder, keys, 2);
+    assert_int_equal(cairn_forget_decode(bytes, &wire.arena, &got, &count, &wire.err), 0);
     assert_int_equal(count, 2);
     assert_texts_same(keys, got, 2);
 }
@@ -430,13 +414,9 @@ static void forgotten_keys_round_trip(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(requests_round_trip, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(answers_round_trip, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(empties_round_trip, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(every_error_code_is_kept, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(operations_have_names, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(imports_round_trip, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(forgotten_keys_round_trip, set_up, tear_down),
+        CASE(requests_round_trip),       CASE(answers_round_trip),    CASE(empties_round_trip),
+        CASE(every_error_code_is_kept),  CASE(operations_have_names), CASE(imports_round_trip),
+        CASE(forgotten_keys_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

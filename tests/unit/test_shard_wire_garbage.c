@@ -14,53 +14,10 @@
 #include "base/shard_wire.h"
 #include "tests/lib/random_entity.h"
 #include "tests/lib/random_shard.h"
+#include "tests/lib/shard_wire_fixture.h"
 #include "tests/lib/testing.h"
 
-static struct cairn_encoder *encoder;
-static struct cairn_arena arena;
-static struct cairn_error err;
-
-static int set_up(void **state)
-{
-    (void)state;
-    encoder = cairn_encoder_new();
-    err = (struct cairn_error){0};
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    cairn_encoder_free(&encoder);
-    cairn_arena_release(&arena);
-    return 0;
-}
-
-static struct cairn_str filled(uint32_t len)
-{
-    char *text = cairn_arena_alloc(&arena, (size_t)len + 1);
-    memset(text, 'x', len);
-    return (struct cairn_str){text, len};
-}
-
-static void expect(int got, int code, const char *mentions)
-{
-    if (got != code || (code != 0 && (err.code != code || !strstr(err.message, mentions))))
-        fail_msg("%d, expected %d with '%s': %s", got, code, mentions, err.message);
-    err = (struct cairn_error){0};
-}
-
-static struct cairn_shard_row plain_row(const struct cairn_row *row)
-{
-    struct cairn_encoder *other = cairn_encoder_new();
-    struct cairn_shard_row out = {
-        .key = CAIRN_STR_LITERAL("k"),
-        .found = true,
-        .row = cairn_arena_dup(&arena, cairn_row_encode(other, row)),
-    };
-    cairn_encoder_free(&other);
-    return out;
-}
+#define CASE(test) cmocka_unit_test_setup_teardown(test, wire_setup, wire_teardown)
 
 static void bytes_are_bounded(void **state)
 {
@@ -70,11 +27,15 @@ static void bytes_are_bounded(void **state)
     struct cairn_str zeros = {calloc(1, CAIRN_SHARD_CALL_BYTES_MAX + 1),
                               CAIRN_SHARD_CALL_BYTES_MAX};
     assert_true(CAIRN_SHARD_CALL_BYTES_MAX == CAIRN_SHARD_ANSWER_BYTES_MAX);
-    expect(cairn_shard_request_decode(zeros, &arena, &request, &err), CAIRN_EBODY, "Request");
-    expect(cairn_shard_answer_decode(zeros, &arena, &answer, &err), CAIRN_EBODY, "Answer");
+    wire_expect(cairn_shard_request_decode(zeros, &wire.arena, &request, &wire.err), CAIRN_EBODY,
+                "Request");
+    wire_expect(cairn_shard_answer_decode(zeros, &wire.arena, &answer, &wire.err), CAIRN_EBODY,
+                "Answer");
     zeros.len++;
-    expect(cairn_shard_request_decode(zeros, &arena, &request, &err), CAIRN_ETOOLARGE, "Request");
-    expect(cairn_shard_answer_decode(zeros, &arena, &answer, &err), CAIRN_ETOOLARGE, "Answer");
+    wire_expect(cairn_shard_request_decode(zeros, &wire.arena, &request, &wire.err),
+                CAIRN_ETOOLARGE, "Request");
+    wire_expect(cairn_shard_answer_decode(zeros, &wire.arena, &answer, &wire.err), CAIRN_ETOOLARGE,
+                "Answer");
     free((char *)zeros.ptr);
 }
 
@@ -82,33 +43,35 @@ static void log_payloads_are_bounded(void **state)
 {
     (void)state;
     struct cairn_imported imported = {UINT32_MAX, UINT64_MAX, UINT32_MAX,
-                                      UINT64_MAX, INT64_MIN,  filled(CAIRN_ENTITY_BYTES_MAX)},
+                                      UINT64_MAX, INT64_MIN,  wire_filled(CAIRN_ENTITY_BYTES_MAX)},
                           got;
-    struct cairn_str bytes = cairn_imported_encode(encoder, &imported), *back;
+    struct cairn_str bytes = cairn_imported_encode(wire.encoder, &imported), *back;
     assert_true(bytes.len <= CAIRN_IMPORT_BYTES_MAX);
-    expect(cairn_imported_decode(bytes, &got, &err), 0, "");
-    imported.entity = filled(CAIRN_ENTITY_BYTES_MAX + 1);
-    bytes = cairn_imported_encode(encoder, &imported);
-    expect(cairn_imported_decode(bytes, &got, &err), CAIRN_ETOOLARGE, "entity");
-    imported.entity = filled(CAIRN_IMPORT_BYTES_MAX);
-    bytes = cairn_imported_encode(encoder, &imported);
-    expect(cairn_imported_decode(bytes, &got, &err), CAIRN_ETOOLARGE, "Imported");
+    wire_expect(cairn_imported_decode(bytes, &got, &wire.err), 0, "");
+    imported.entity = wire_filled(CAIRN_ENTITY_BYTES_MAX + 1);
+    bytes = cairn_imported_encode(wire.encoder, &imported);
+    wire_expect(cairn_imported_decode(bytes, &got, &wire.err), CAIRN_ETOOLARGE, "entity");
+    imported.entity = wire_filled(CAIRN_IMPORT_BYTES_MAX);
+    bytes = cairn_imported_encode(wire.encoder, &imported);
+    wire_expect(cairn_imported_decode(bytes, &got, &wire.err), CAIRN_ETOOLARGE, "Imported");
 
-    imported.entity = filled(0);
-    bytes = cairn_imported_encode(encoder, &imported);
-    expect(cairn_imported_decode(bytes, &got, &err), CAIRN_EBODY, "entity");
+    imported.entity = wire_filled(0);
+    bytes = cairn_imported_encode(wire.encoder, &imported);
+    wire_expect(cairn_imported_decode(bytes, &got, &wire.err), CAIRN_EBODY, "entity");
 
     struct cairn_str keys[CAIRN_FORGET_KEYS_MAX + 1];
     uint32_t count;
     for (uint32_t i = 0; i <= CAIRN_FORGET_KEYS_MAX; i++)
-        keys[i] = filled(CAIRN_KEY_BYTES_MAX);
-    bytes = cairn_forget_encode(encoder, keys, CAIRN_FORGET_KEYS_MAX);
-    expect(cairn_forget_decode(bytes, &arena, &back, &count, &err), 0, "");
+        keys[i] = wire_filled(CAIRN_KEY_BYTES_MAX);
+    bytes = cairn_forget_encode(wire.encoder, keys, CAIRN_FORGET_KEYS_MAX);
+    wire_expect(cairn_forget_decode(bytes, &wire.arena, &back, &count, &wire.err), 0, "");
     assert_int_equal(count, CAIRN_FORGET_KEYS_MAX);
-    bytes = cairn_forget_encode(encoder, keys, CAIRN_FORGET_KEYS_MAX + 1);
-    expect(cairn_forget_decode(bytes, &arena, &back, &count, &err), CAIRN_ETOOLARGE, "keys");
-    bytes = cairn_forget_encode(encoder, NULL, 0);
-    expect(cairn_forget_decode(bytes, &arena, &back, &count, &err), CAIRN_EBODY, "keys");
+    bytes = cairn_forget_encode(wire.encoder, keys, CAIRN_FORGET_KEYS_MAX + 1);
+    wire_expect(cairn_forget_decode(bytes, &wire.arena, &back, &count, &wire.err), CAIRN_ETOOLARGE,
+                "keys");
+    bytes = cairn_forget_encode(wire.encoder, NULL, 0);
+    wire_expect(cairn_forget_decode(bytes, &wire.arena, &back, &count, &wire.err), CAIRN_EBODY,
+                "keys");
 }
 
 static int decode(int kind, struct cairn_str body)
@@ -120,13 +83,13 @@ static int decode(int kind, struct cairn_str body)
     uint32_t count;
     switch (kind) {
     case 0:
-        return cairn_shard_request_decode(body, &arena, &request, &err);
+        return cairn_shard_request_decode(body, &wire.arena, &request, &wire.err);
     case 1:
-        return cairn_shard_answer_decode(body, &arena, &answer, &err);
+        return cairn_shard_answer_decode(body, &wire.arena, &answer, &wire.err);
     case 2:
-        return cairn_imported_decode(body, &imported, &err);
+        return cairn_imported_decode(body, &imported, &wire.err);
     default:
-        return cairn_forget_decode(body, &arena, &keys, &count, &err);
+        return cairn_forget_decode(body, &wire.arena, &keys, &count, &wire.err);
     }
 }
 
@@ -139,14 +102,14 @@ static void what_is_no_body_is_refused(void **state)
     struct cairn_shard_request request;
     struct cairn_shard_answer answer;
     struct cairn_str keys[] = {CAIRN_STR_LITERAL("a"), CAIRN_STR_LITERAL("bb")};
-    struct cairn_imported imported = {1, 2, 3, 4, 5, filled(24)};
-    random_shard_request(&random, &arena, 4, &request);
-    random_shard_answer(&random, &arena, 4, &answer);
+    struct cairn_imported imported = {1, 2, 3, 4, 5, wire_filled(24)};
+    random_shard_request(&random, &wire.arena, 4, &request);
+    random_shard_answer(&random, &wire.arena, 4, &answer);
     struct cairn_str bodies[] = {
-        cairn_arena_dup(&arena, cairn_shard_request_encode(encoder, &request)),
-        cairn_arena_dup(&arena, cairn_shard_answer_encode(encoder, &answer)),
-        cairn_arena_dup(&arena, cairn_imported_encode(encoder, &imported)),
-        cairn_arena_dup(&arena, cairn_forget_encode(encoder, keys, 2)),
+        cairn_arena_dup(&wire.arena, cairn_shard_request_encode(wire.encoder, &request)),
+        cairn_arena_dup(&wire.arena, cairn_shard_answer_encode(wire.encoder, &answer)),
+        cairn_arena_dup(&wire.arena, cairn_imported_encode(wire.encoder, &imported)),
+        cairn_arena_dup(&wire.arena, cairn_forget_encode(wire.encoder, keys, 2)),
     };
     for (int kind = 0; kind < 4; kind++) {
         struct cairn_str body = bodies[kind];
@@ -179,7 +142,7 @@ static void what_is_no_body_is_refused(void **state)
 #define MARK 0x1122334455667788u
 static struct cairn_str patched(struct cairn_str body, uint32_t after, uint32_t value)
 {
-    struct cairn_str out = cairn_arena_dup(&arena, body);
+    struct cairn_str out = cairn_arena_dup(&wire.arena, body);
     uint64_t mark = MARK;
     for (uint32_t at = 0; at + after + 4 <= out.len; at += 4) {
         if (memcmp(out.ptr + at, &mark, sizeof(mark)) == 0) {
@@ -196,11 +159,12 @@ static void lengths_that_lie_are_refused(void **state)
 {
     (void)state;
     static const uint32_t lies[] = {0, 1, 25, 1u << 20, UINT32_MAX - 7, UINT32_MAX};
-    struct cairn_shard_item items[2] = {{.token = MARK, .payload = filled(24), .key = filled(24)},
-                                        {.payload = filled(24), .key = filled(24)}};
-    struct cairn_shard_record records[2] = {{.source_offset = MARK, .payload = filled(24)},
-                                            {.payload = filled(24)}};
-    struct cairn_shard_hit hits[2] = {{filled(24), 1, MARK}, {filled(24), 1, 1}};
+    struct cairn_shard_item items[2] = {
+        {.token = MARK, .payload = wire_filled(24), .key = wire_filled(24)},
+        {.payload = wire_filled(24), .key = wire_filled(24)}};
+    struct cairn_shard_record records[2] = {{.source_offset = MARK, .payload = wire_filled(24)},
+                                            {.payload = wire_filled(24)}};
+    struct cairn_shard_hit hits[2] = {{wire_filled(24), 1, MARK}, {wire_filled(24), 1, 1}};
     struct cairn_shard_hits list = {hits, 2};
     struct cairn_shard_request request = {.items = items, .items_count = 2}, request_back;
     struct cairn_shard_answer answer = {.records = records,
@@ -209,18 +173,20 @@ static void lengths_that_lie_are_refused(void **state)
                                         .lists_count = 1},
                               answer_back;
     for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
-        struct cairn_str body = cairn_shard_request_encode(encoder, &request);
+        struct cairn_str body = cairn_shard_request_encode(wire.encoder, &request);
         for (uint32_t after = 20; after <= 24; after += 4)
-            assert_int_not_equal(cairn_shard_request_decode(patched(body, after, lies[i]), &arena,
-                                                            &request_back, &err),
+            assert_int_not_equal(cairn_shard_request_decode(patched(body, after, lies[i]),
+                                                            &wire.arena, &request_back, &wire.err),
                                  0);
         answer.lists_count = 0;
-        body = patched(cairn_shard_answer_encode(encoder, &answer), 40, lies[i]);
-        assert_int_not_equal(cairn_shard_answer_decode(body, &arena, &answer_back, &err), 0);
+        body = patched(cairn_shard_answer_encode(wire.encoder, &answer), 40, lies[i]);
+        assert_int_not_equal(cairn_shard_answer_decode(body, &wire.arena, &answer_back, &wire.err),
+                             0);
         answer.lists_count = 1;
         answer.records_count = 0;
-        body = patched(cairn_shard_answer_encode(encoder, &answer), 12, lies[i]);
-        assert_int_not_equal(cairn_shard_answer_decode(body, &arena, &answer_back, &err), 0);
+        body = patched(cairn_shard_answer_encode(wire.encoder, &answer), 12, lies[i]);
+        assert_int_not_equal(cairn_shard_answer_decode(body, &wire.arena, &answer_back, &wire.err),
+                             0);
         answer.records_count = 2;
     }
 }
@@ -230,10 +196,11 @@ static void unknown_statuses_are_refused(void **state)
     (void)state;
     struct cairn_write_result result = {CAIRN_WRITE_UNCHANGED, 7, MARK};
     struct cairn_shard_answer answer = {.results = &result, .results_count = 1}, got;
-    struct cairn_str body = cairn_shard_answer_encode(encoder, &answer);
-    expect(cairn_shard_answer_decode(patched(body, 12, 3), &arena, &got, &err), 0, "");
-    expect(cairn_shard_answer_decode(patched(body, 12, 4), &arena, &got, &err), CAIRN_EBODY,
-           "results[0]");
+    struct cairn_str body = cairn_shard_answer_encode(wire.encoder, &answer);
+    wire_expect(cairn_shard_answer_decode(patched(body, 12, 3), &wire.arena, &got, &wire.err), 0,
+                "");
+    wire_expect(cairn_shard_answer_decode(patched(body, 12, 4), &wire.arena, &got, &wire.err),
+                CAIRN_EBODY, "results[0]");
 }
 
 /* Rows come from another process: what a view would follow out of their bytes is found before. */
@@ -243,14 +210,14 @@ static void broken_rows_are_refused(void **state)
     uint64_t random = cairn_test_seed();
     struct cairn_row row;
     do
-        random_row(&random, &arena, 8, &row);
+        random_row(&random, &wire.arena, 8, &row);
     while (row.cells_count < 3);
-    struct cairn_shard_row one = plain_row(&row);
-    assert_int_equal(cairn_row_check(one.row, &err), 0);
+    struct cairn_shard_row one = wire_plain_row(&row);
+    assert_int_equal(cairn_row_check(one.row, &wire.err), 0);
     for (uint32_t len = 0; len + 8 <= one.row.len; len++) { /* the rest may be padding */
         char *block = malloc(len + 1);
         memcpy(block, one.row.ptr, len);
-        assert_int_equal(cairn_row_check((struct cairn_str){block, len}, &err), CAIRN_EBODY);
+        assert_int_equal(cairn_row_check((struct cairn_str){block, len}, &wire.err), CAIRN_EBODY);
         free(block);
     }
     for (int round = 0; round < 3000; round++) {
@@ -261,7 +228,7 @@ static void broken_rows_are_refused(void **state)
         for (int i = 0; i < 2; i++)
             block[cairn_test_random_below(&random, one.row.len)] = (char)cairn_test_random(&random);
         struct cairn_str bytes = {block, one.row.len};
-        if (cairn_row_check(bytes, &err) == 0) {
+        if (cairn_row_check(bytes, &wire.err) == 0) {
             cairn_row_view_init(&view, bytes);
             for (uint32_t i = 0; i < cairn_row_view_count(&view); i++) {
                 cairn_row_view_cell(&view, i, &cell);
@@ -281,10 +248,10 @@ static void large_answers_pass(void **state)
     struct cairn_shard_record *records = cairn_calloc(RECORDS, sizeof(*records));
     for (uint32_t i = 0; i < RECORDS; i++)
         records[i] =
-            (struct cairn_shard_record){.source_offset = i, .payload = filled(RECORD_BYTES)};
+            (struct cairn_shard_record){.source_offset = i, .payload = wire_filled(RECORD_BYTES)};
     struct cairn_shard_answer answer = {.records = records, .records_count = RECORDS}, got;
-    struct cairn_str body = cairn_shard_answer_encode(encoder, &answer);
-    expect(cairn_shard_answer_decode(body, &arena, &got, &err), 0, "");
+    struct cairn_str body = cairn_shard_answer_encode(wire.encoder, &answer);
+    wire_expect(cairn_shard_answer_decode(body, &wire.arena, &got, &wire.err), 0, "");
     assert_int_equal(got.records_count, RECORDS);
     assert_true(got.records[RECORDS - 1].source_offset == RECORDS - 1);
     free(records);
@@ -292,17 +259,17 @@ static void large_answers_pass(void **state)
     static const float f32[64] = {1};
     struct cairn_vector vectors[CAIRN_VECTORS_MAX];
     struct cairn_row row = {.exists = true};
-    struct cairn_shard_row one = plain_row(&row), *rows;
+    struct cairn_shard_row one = wire_plain_row(&row), *rows;
     for (uint32_t i = 0; i < CAIRN_VECTORS_MAX; i++)
-        vectors[i] = (struct cairn_vector){filled(i + 1), f32, 64};
+        vectors[i] = (struct cairn_vector){wire_filled(i + 1), f32, 64};
     one.vectors = vectors;
     one.vectors_count = CAIRN_VECTORS_MAX;
     rows = cairn_calloc(CAIRN_KEYS_MAX, sizeof(*rows));
     for (uint32_t i = 0; i < CAIRN_KEYS_MAX; i++)
         rows[i] = one;
     answer = (struct cairn_shard_answer){.rows = rows, .rows_count = CAIRN_KEYS_MAX};
-    body = cairn_shard_answer_encode(encoder, &answer);
-    expect(cairn_shard_answer_decode(body, &arena, &got, &err), 0, "");
+    body = cairn_shard_answer_encode(wire.encoder, &answer);
+    wire_expect(cairn_shard_answer_decode(body, &wire.arena, &got, &wire.err), 0, "");
     assert_int_equal(got.rows[CAIRN_KEYS_MAX - 1].vectors_count, CAIRN_VECTORS_MAX);
     assert_str_same(got.rows[CAIRN_KEYS_MAX - 1].vectors[3].name, vectors[3].name);
     free(rows);
@@ -311,13 +278,13 @@ static void large_answers_pass(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(bytes_are_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(log_payloads_are_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_is_no_body_is_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(lengths_that_lie_are_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(unknown_statuses_are_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(broken_rows_are_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(large_answers_pass, set_up, tear_down),
+        CASE(bytes_are_bounded),
+        CASE(log_payloads_are_bounded),
+        CASE(what_is_no_body_is_refused),
+        CASE(lengths_that_lie_are_refused),
+        CASE(unknown_statuses_are_refused),
+        CASE(broken_rows_are_refused),
+        CASE(large_answers_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,62 +12,31 @@
 
 #include "base/limits.h"
 #include "base/shard_wire.h"
+#include "tests/lib/shard_wire_fixture.h"
 
-static struct cairn_encoder *encoder;
-static struct cairn_arena arena;
-static struct cairn_error err;
-
-static int set_up(void **state)
-{
-    (void)state;
-    encoder = cairn_encoder_new();
-    err = (struct cairn_error){0};
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    cairn_encoder_free(&encoder);
-    cairn_arena_release(&arena);
-    return 0;
-}
-
-static struct cairn_str filled(uint32_t len)
-{
-    char *text = cairn_arena_alloc(&arena, (size_t)len + 1);
-    memset(text, 'x', len);
-    return (struct cairn_str){text, len};
-}
-
-static void expect(int got, int code, const char *mentions)
-{
-    if (got != code || (code != 0 && (err.code != code || !strstr(err.message, mentions))))
-        fail_msg("%d, expected %d with '%s': %s", got, code, mentions, err.message);
-    err = (struct cairn_error){0};
-}
+#define CASE(test) cmocka_unit_test_setup_teardown(test, wire_setup, wire_teardown)
 
 static void expect_request(const struct cairn_shard_request *request, int code,
                            const char *mentions)
 {
     struct cairn_shard_request got;
-    struct cairn_str body = cairn_shard_request_encode(encoder, request);
-    expect(cairn_shard_request_decode(body, &arena, &got, &err), code, mentions);
+    struct cairn_str body = cairn_shard_request_encode(wire.encoder, request);
+    wire_expect(cairn_shard_request_decode(body, &wire.arena, &got, &wire.err), code, mentions);
 }
 
 static void expect_answer(const struct cairn_shard_answer *answer, int code, const char *mentions)
 {
     struct cairn_shard_answer got;
-    struct cairn_str body = cairn_shard_answer_encode(encoder, answer);
-    expect(cairn_shard_answer_decode(body, &arena, &got, &err), code, mentions);
+    struct cairn_str body = cairn_shard_answer_encode(wire.encoder, answer);
+    wire_expect(cairn_shard_answer_decode(body, &wire.arena, &got, &wire.err), code, mentions);
 }
 
 /* A member of a request or an answer that is a text of at most `max` bytes. */
 #define EXPECT_TEXT(expect_what, what, member, max, code)                                          \
     do {                                                                                           \
-        (what).member = filled(max);                                                               \
+        (what).member = wire_filled(max);                                                          \
         expect_what(&(what), 0, "");                                                               \
-        (what).member = filled((max) + 1);                                                         \
+        (what).member = wire_filled((max) + 1);                                                    \
         expect_what(&(what), code, #member);                                                       \
         (what).member = CAIRN_STR_LITERAL("\xFF");                                                 \
         expect_what(&(what), CAIRN_EUTF8, #member);                                                \
@@ -107,7 +76,7 @@ static void requests_are_bounded(void **state)
     EXPECT_TEXT(expect_request, request, text, CAIRN_SHARD_TEXT_BYTES_MAX, CAIRN_ETOOLARGE);
     request.filter_json = CAIRN_STR_LITERAL("\xFF");
     expect_request(&request, CAIRN_EUTF8, "filter");
-    request.filter_json = filled(CAIRN_BODY_BYTES_MAX + 1);
+    request.filter_json = wire_filled(CAIRN_BODY_BYTES_MAX + 1);
     expect_request(&request, CAIRN_ETOOLARGE, "filter");
     request.filter_json.len--;
     expect_request(&request, 0, "");
@@ -124,9 +93,12 @@ static void keys_and_names_are_bounded(void **state)
     request.vectors = many;
     EXPECT_COUNT(expect_request, request, vectors, CAIRN_VECTORS_MAX);
 
-    struct cairn_str texts[] = {filled(CAIRN_KEY_BYTES_MAX),  filled(CAIRN_KEY_BYTES_MAX + 1),
-                                CAIRN_STR_LITERAL(""),        CAIRN_STR_LITERAL("\xFF"),
-                                filled(CAIRN_NAME_BYTES_MAX), filled(CAIRN_NAME_BYTES_MAX + 1)};
+    struct cairn_str texts[] = {wire_filled(CAIRN_KEY_BYTES_MAX),
+                                wire_filled(CAIRN_KEY_BYTES_MAX + 1),
+                                CAIRN_STR_LITERAL(""),
+                                CAIRN_STR_LITERAL("\xFF"),
+                                wire_filled(CAIRN_NAME_BYTES_MAX),
+                                wire_filled(CAIRN_NAME_BYTES_MAX + 1)};
     int key_codes[] = {0, CAIRN_EKEY, CAIRN_EKEY, CAIRN_EUTF8, 0, 0};
     int item_codes[] = {0, CAIRN_EKEY, 0, CAIRN_EUTF8, 0, 0}; /* some kinds have no key */
     int name_codes[] = {CAIRN_ENAME, CAIRN_ENAME, CAIRN_ENAME, CAIRN_EUTF8, 0, CAIRN_ENAME};
@@ -141,8 +113,9 @@ static void keys_and_names_are_bounded(void **state)
         expect_request(&request, item_codes[i], "items[1]");
         struct cairn_str *keys;
         uint32_t count;
-        struct cairn_str bytes = cairn_forget_encode(encoder, many, 2);
-        expect(cairn_forget_decode(bytes, &arena, &keys, &count, &err), key_codes[i], "keys[1]");
+        struct cairn_str bytes = cairn_forget_encode(wire.encoder, many, 2);
+        wire_expect(cairn_forget_decode(bytes, &wire.arena, &keys, &count, &wire.err), key_codes[i],
+                    "keys[1]");
     }
     free(many);
 }
@@ -153,7 +126,7 @@ static void items_are_bounded(void **state)
     struct cairn_shard_item *items = cairn_calloc(CAIRN_BATCH_ENTITIES_MAX + 1, sizeof(*items));
     struct cairn_shard_request request = {.items = items};
     EXPECT_COUNT(expect_request, request, items, CAIRN_BATCH_ENTITIES_MAX);
-    items[0].payload = filled(CAIRN_ENTITY_BYTES_MAX + 1);
+    items[0].payload = wire_filled(CAIRN_ENTITY_BYTES_MAX + 1);
     expect_request(&request, CAIRN_ETOOLARGE, "items[0]: a payload");
     items[0].payload.len--;
     expect_request(&request, 0, "");
@@ -227,29 +200,18 @@ static void hits_asked_for_are_bounded(void **state)
     expect_request(&request, CAIRN_ETOOLARGE, "queries");
 }
 
-static struct cairn_shard_row plain_row(const struct cairn_row *row)
-{
-    struct cairn_encoder *other = cairn_encoder_new();
-    struct cairn_shard_row out = {
-        .key = CAIRN_STR_LITERAL("k"),
-        .found = true,
-        .row = cairn_arena_dup(&arena, cairn_row_encode(other, row)),
-    };
-    cairn_encoder_free(&other);
-    return out;
-}
-
 static void rows_are_bounded(void **state)
 {
     (void)state;
     struct cairn_row row = {.exists = true};
     struct cairn_shard_row *rows = cairn_calloc(CAIRN_KEYS_MAX + 1, sizeof(*rows));
     for (uint32_t i = 0; i <= CAIRN_KEYS_MAX; i++)
-        rows[i] = plain_row(&row);
+        rows[i] = wire_plain_row(&row);
     struct cairn_shard_answer answer = {.rows = rows};
     EXPECT_COUNT(expect_answer, answer, rows, CAIRN_KEYS_MAX);
-    struct cairn_str keys[] = {filled(CAIRN_KEY_BYTES_MAX), filled(CAIRN_KEY_BYTES_MAX + 1),
-                               CAIRN_STR_LITERAL(""), CAIRN_STR_LITERAL("\xFF")};
+    struct cairn_str keys[] = {wire_filled(CAIRN_KEY_BYTES_MAX),
+                               wire_filled(CAIRN_KEY_BYTES_MAX + 1), CAIRN_STR_LITERAL(""),
+                               CAIRN_STR_LITERAL("\xFF")};
     int codes[] = {0, CAIRN_EKEY, CAIRN_EKEY, CAIRN_EUTF8};
     for (int i = 0; i < 4; i++) {
         rows[0].key = keys[i];
@@ -270,7 +232,7 @@ static void vectors_of_rows_are_bounded(void **state)
     (void)state;
     static float f32[CAIRN_DIM_MAX + 1];
     struct cairn_row row = {.exists = true};
-    struct cairn_shard_row one = plain_row(&row);
+    struct cairn_shard_row one = wire_plain_row(&row);
     struct cairn_shard_answer answer = {.rows = &one, .rows_count = 1};
     struct cairn_vector vectors[CAIRN_VECTORS_MAX + 1];
     for (uint32_t i = 0; i <= CAIRN_VECTORS_MAX; i++)
@@ -289,9 +251,9 @@ static void vectors_of_rows_are_bounded(void **state)
     f32[2] = NAN;
     expect_answer(&answer, CAIRN_ENUMBER, "row_floats");
     f32[2] = 0;
-    vectors[1].name = filled(CAIRN_NAME_BYTES_MAX);
+    vectors[1].name = wire_filled(CAIRN_NAME_BYTES_MAX);
     expect_answer(&answer, 0, "");
-    vectors[1].name = filled(CAIRN_NAME_BYTES_MAX + 1);
+    vectors[1].name = wire_filled(CAIRN_NAME_BYTES_MAX + 1);
     expect_answer(&answer, CAIRN_ENAME, "vector_names[1]");
 }
 
@@ -318,7 +280,7 @@ static void lists_are_bounded(void **state)
     expect_answer(&answer, CAIRN_ETOOLARGE, "hits");
     answer.lists_count = 1;
     lists[0].count = 2;
-    hits[1].key = filled(CAIRN_KEY_BYTES_MAX + 1);
+    hits[1].key = wire_filled(CAIRN_KEY_BYTES_MAX + 1);
     expect_answer(&answer, CAIRN_EKEY, "hits[1]");
     hits[1].key.len--;
     expect_answer(&answer, 0, "");
@@ -335,16 +297,16 @@ static void other_parts_of_answers_are_bounded(void **state)
     EXPECT_COUNT(expect_answer, answer, results, CAIRN_BATCH_ENTITIES_MAX);
     free(results);
 
-    struct cairn_shard_record record = {.payload = filled(CAIRN_ENTITY_BYTES_MAX)};
+    struct cairn_shard_record record = {.payload = wire_filled(CAIRN_ENTITY_BYTES_MAX)};
     answer = (struct cairn_shard_answer){.records = &record, .records_count = 1};
     expect_answer(&answer, 0, "");
-    record.payload = filled(CAIRN_ENTITY_BYTES_MAX + 1);
+    record.payload = wire_filled(CAIRN_ENTITY_BYTES_MAX + 1);
     expect_answer(&answer, CAIRN_ETOOLARGE, "records[0]");
 
-    struct cairn_str text = filled(CAIRN_SHARD_TEXT_BYTES_MAX);
+    struct cairn_str text = wire_filled(CAIRN_SHARD_TEXT_BYTES_MAX);
     answer = (struct cairn_shard_answer){.texts = &text, .texts_count = 1};
     expect_answer(&answer, 0, "");
-    text = filled(CAIRN_SHARD_TEXT_BYTES_MAX + 1);
+    text = wire_filled(CAIRN_SHARD_TEXT_BYTES_MAX + 1);
     expect_answer(&answer, CAIRN_ETOOLARGE, "texts");
     answer = (struct cairn_shard_answer){0};
     EXPECT_TEXT(expect_answer, answer, text, CAIRN_SHARD_TEXT_BYTES_MAX, CAIRN_ETOOLARGE);
@@ -375,17 +337,17 @@ static void reports_are_bounded(void **state)
     collections[0].indexes_count++;
     expect_answer(&answer, CAIRN_ETOOLARGE, "report.collections[0]: indexes");
     collections[0].indexes_count = 2;
-    indexes[1].vector = filled(CAIRN_NAME_BYTES_MAX);
-    hot[0].key = filled(CAIRN_KEY_BYTES_MAX);
-    report.reason = filled(CAIRN_SHARD_TEXT_BYTES_MAX);
+    indexes[1].vector = wire_filled(CAIRN_NAME_BYTES_MAX);
+    hot[0].key = wire_filled(CAIRN_KEY_BYTES_MAX);
+    report.reason = wire_filled(CAIRN_SHARD_TEXT_BYTES_MAX);
     expect_answer(&answer, 0, "");
-    report.reason = filled(CAIRN_SHARD_TEXT_BYTES_MAX + 1);
+    report.reason = wire_filled(CAIRN_SHARD_TEXT_BYTES_MAX + 1);
     expect_answer(&answer, CAIRN_ETOOLARGE, "report.reason");
     report.reason.len = 0;
-    indexes[1].vector = filled(CAIRN_NAME_BYTES_MAX + 1);
+    indexes[1].vector = wire_filled(CAIRN_NAME_BYTES_MAX + 1);
     expect_answer(&answer, CAIRN_ENAME, "report.collections[0]: indexes[1]: vector");
     indexes[1].vector.len--;
-    hot[0].key = filled(CAIRN_KEY_BYTES_MAX + 1);
+    hot[0].key = wire_filled(CAIRN_KEY_BYTES_MAX + 1);
     expect_answer(&answer, CAIRN_EKEY, "report.hot");
     free(collections);
 }
@@ -393,17 +355,12 @@ static void reports_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(requests_are_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(keys_and_names_are_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(items_are_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(queries_are_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(bad_queries_are_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(hits_asked_for_are_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(rows_are_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(vectors_of_rows_are_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(lists_are_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(other_parts_of_answers_are_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(reports_are_bounded, set_up, tear_down),
+        CASE(requests_are_bounded),    CASE(keys_and_names_are_bounded),
+        CASE(items_are_bounded),       CASE(queries_are_bounded),
+        CASE(bad_queries_are_refused), CASE(hits_asked_for_are_bounded),
+        CASE(rows_are_bounded),        CASE(vectors_of_rows_are_bounded),
+        CASE(lists_are_bounded),       CASE(other_parts_of_answers_are_bounded),
+        CASE(reports_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
