@@ -37,7 +37,7 @@ struct stream_work {
     /* The wave in flight; each write's items are a range of the set's. */
     struct cairn_router_write *writes;
     uint32_t writes_count;
-    bool remote;        /* there are shards in other processes */
+    bool unordered;     /* writes may overtake one another */
     uint32_t next_item; /* the first that is in no wave yet */
 
     pthread_mutex_t lock; /* guards pending */
@@ -207,11 +207,11 @@ static uint32_t run_length(const struct cairn_write_set *set, uint32_t first)
     return count;
 }
 
-/* Calls to shards elsewhere may overtake one another, so a key is written once in a wave then. */
+/* A key is written once in a wave when writes may overtake one another. */
 static bool is_in_wave(const struct stream_work *work, uint32_t wave_first, uint32_t first,
                        uint32_t count)
 {
-    if (!work->remote)
+    if (!work->unordered)
         return false;
     for (uint32_t i = first; i < first + count; i++) {
         uint32_t line = work->item_lines[i], last = work->lines[line].same_key;
@@ -278,8 +278,8 @@ static void await_writes(struct stream_work *work)
 
 static void submit_lines(struct stream_work *work)
 {
-    work->remote = cairn_router_may_block(work->block->exchange->router);
-    if (work->remote)
+    work->unordered = cairn_router_unordered(work->block->exchange->router);
+    if (work->unordered)
         link_keys(work);
     uint32_t runs = 0;
     for (uint32_t at = 0; at < work->set.count && runs < WRITES_MAX; runs++)
@@ -292,7 +292,7 @@ static void submit_lines(struct stream_work *work)
         collect_wave(work);
         submit_wave(work);
     }
-    if (work->remote) /* nor may the next block overtake this one */
+    if (work->unordered) /* nor may the next block overtake this one */
         await_writes(work);
     release_work(work);
 }

@@ -101,16 +101,16 @@ void router_catalog_take_text(struct cairn_router *router, struct cairn_str text
         router_catalog_take(router, schema);
 }
 
-/* The shard whose word on collections counts most, of those elsewhere: home, else any that is up.
- */
-static struct router_member *teacher(struct cairn_router *router, const struct cairn_map *map)
+/* The shard elsewhere that knows the newest schema; home, if it is up and preferred. */
+static struct router_member *teacher(struct cairn_router *router, const struct cairn_map *map,
+                                     bool prefer_home)
 {
     struct router_member *best = NULL;
     for (uint32_t i = 0; i < map->shards_count; i++) {
         struct router_member *member = router_member(router, map->shards[i].id);
         if (member->local != NULL || router_member_down(member))
             continue;
-        if (member->id == map->home)
+        if (prefer_home && member->id == map->home)
             return member;
         if (best == NULL ||
             atomic_load(&member->catalog_version) > atomic_load(&best->catalog_version))
@@ -119,32 +119,43 @@ static struct router_member *teacher(struct cairn_router *router, const struct c
     return best;
 }
 
+static int learn_schemas(struct cairn_router *router, const struct router_member *member,
+                         uint64_t deadline_us, struct cairn_error *err)
+{
+    struct cairn_arena arena = {0};
+    struct cairn_shard_request request = {0};
+    struct cairn_shard_answer answer;
+    int code = router_call(router, member->id, CAIRN_SHARD_SCHEMAS, &request, &arena, &answer,
+                           deadline_us);
+    for (uint32_t i = 0; i < answer.texts_count && code == 0; i++)
+        router_catalog_take_text(router, answer.texts[i]);
+    if (code == 0)
+        router_raise(&router->catalog_version, answer.catalog_version);
+    else if (err != NULL)
+        *err = answer.error;
+    cairn_arena_release(&arena);
+    return code;
+}
+
 int router_catalog_refresh(struct cairn_router *router, uint64_t deadline_us,
                            struct cairn_error *err)
 {
     const struct cairn_map *map;
-    struct cairn_arena arena = {0};
-    struct cairn_shard_request request = {0};
-    struct cairn_shard_answer answer;
     uint64_t begun_us = cairn_time_monotonic_us();
     int code = router_map_need(router, &map, err);
     if (code != 0)
         return code;
-    struct router_member *member = teacher(router, map);
+    struct router_member *first = teacher(router, map, true);
+    if (first != NULL)
+        code = learn_schemas(router, first, deadline_us, err);
+    /* A change that reached some shards only may not have reached home. */
+    struct router_member *newest = teacher(router, map, false);
+    if (code == 0 && newest != NULL && newest != first &&
+        atomic_load(&newest->catalog_version) > atomic_load(&router->catalog_version))
+        code = learn_schemas(router, newest, deadline_us, err);
     cairn_map_unref(map);
-    if (member == NULL)
-        return 0;
-    code = router_call(router, member->id, CAIRN_SHARD_SCHEMAS, &request, &arena, &answer,
-                       deadline_us);
-    for (uint32_t i = 0; i < answer.texts_count && code == 0; i++)
-        router_catalog_take_text(router, answer.texts[i]);
-    if (code == 0) {
-        router_raise(&router->catalog_version, answer.catalog_version);
+    if (code == 0 && first != NULL)
         router_raise(&router->catalog_refreshed_us, begun_us);
-    } else if (err != NULL) {
-        *err = answer.error;
-    }
-    cairn_arena_release(&arena);
     return code;
 }
 

@@ -154,6 +154,9 @@ struct cairn_router_write {
     void *gather; /* the router's */
 };
 void cairn_router_submit(struct cairn_router *router, struct cairn_router_write *write);
+/* Whether a write may overtake one that was submitted before it: calls to shards elsewhere do, and
+ * so does what comes after a write that is done again because its keys have moved. */
+bool cairn_router_unordered(struct cairn_router *router);
 /* (blocks) submit and wait; returns write->error.code. `done` is ignored. */
 int cairn_router_write_wait(struct cairn_router *router, struct cairn_router_write *write);
 

@@ -234,6 +234,14 @@ void cairn_router_submit(struct cairn_router *router, struct cairn_router_write 
     gather_release(gather);
 }
 
+bool cairn_router_unordered(struct cairn_router *router)
+{
+    const struct cairn_map *map = router_map(router);
+    bool moves = map != NULL && map->plan != 0;
+    cairn_map_unref(map);
+    return moves || cairn_router_may_block(router);
+}
+
 struct route_settling {
     struct cairn_entity *entity;
     struct cairn_arena *arena;

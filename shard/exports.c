@@ -1,7 +1,8 @@
 /* A shard's report and metrics.
  *
  * Entities and foreign rows are counters of the row store, unless its rows are mixed with those of
- * other shards: then the rows are counted, at most every CENSUS_US. */
+ * other shards: then the rows are counted, at most every CENSUS_US, and for at most a small part of
+ * the time. */
 #include "shard/internal.h"
 
 #include <stdio.h>
@@ -9,7 +10,8 @@
 
 #include "base/time.h"
 
-#define CENSUS_US 5000000u
+#define CENSUS_US    5000000u
+#define CENSUS_SHARE 16u /* times as long as the last count took, there is none */
 
 void shard_exports_register(struct cairn_shard *shard)
 {
@@ -112,18 +114,6 @@ static void census_collection(struct cairn_shard *shard, const struct cairn_map 
     census->entries[census->entries_count++] = (struct shard_census_entry){schema->id, owned};
 }
 
-/* References to all schemas; the caller unrefs and frees. */
-static const struct cairn_schema **schemas_of(struct cairn_shard *shard, uint32_t *count)
-{
-    pthread_rwlock_rdlock(&shard->catalog_lock);
-    *count = shard->collections_count;
-    const struct cairn_schema **schemas = cairn_malloc((*count + 1) * sizeof *schemas);
-    for (uint32_t i = 0; i < *count; i++)
-        schemas[i] = cairn_schema_ref(shard->collections[i]->schema);
-    pthread_rwlock_unlock(&shard->catalog_lock);
-    return schemas;
-}
-
 /* Count again if what is known is old. export_lock is held. */
 static void take_census(struct cairn_shard *shard)
 {
@@ -131,11 +121,11 @@ static void take_census(struct cairn_shard *shard)
     uint64_t now_us = cairn_time_monotonic_us();
     uint64_t epoch = cairn_shard_epoch(shard);
     if (census->counted_us != 0 && census->epoch == epoch &&
-        now_us - census->counted_us < CENSUS_US)
+        now_us - census->counted_us < CENSUS_US + CENSUS_SHARE * census->took_us)
         return;
     const struct cairn_map *map = cairn_shard_map(shard);
     uint32_t count;
-    const struct cairn_schema **schemas = schemas_of(shard, &count);
+    const struct cairn_schema **schemas = shard_schemas(shard, &count);
     census->entries =
         cairn_realloc(census->entries, (count + 1) * sizeof(struct shard_census_entry));
     census->entries_count = 0;
@@ -148,6 +138,7 @@ static void take_census(struct cairn_shard *shard)
     cairn_map_unref(map);
     census->epoch = epoch;
     census->counted_us = cairn_time_monotonic_us();
+    census->took_us = census->counted_us - now_us;
 }
 
 static uint64_t census_of(const struct shard_census *census, uint32_t collection)
@@ -189,7 +180,7 @@ static void report_collections(struct cairn_shard *shard, struct cairn_arena *ar
                                struct cairn_shard_report *out)
 {
     uint32_t count;
-    const struct cairn_schema **schemas = schemas_of(shard, &count);
+    const struct cairn_schema **schemas = shard_schemas(shard, &count);
     struct cairn_collection_report *collections =
         cairn_arena_zalloc(arena, count * sizeof *collections + 1);
     bool mixed = atomic_load(&shard->ownership.mixed);

@@ -144,12 +144,8 @@ static int forget_all(struct cairn_shard *shard, const struct cairn_map *map,
     struct forget_pass *pass = cairn_calloc(1, sizeof *pass);
     *pass = (struct forget_pass){
         .shard = shard, .map = map, .move = move, .encoder = cairn_encoder_new()};
-    pthread_rwlock_rdlock(&shard->catalog_lock);
-    uint32_t count = shard->collections_count;
-    const struct cairn_schema **schemas = cairn_malloc((count + 1) * sizeof *schemas);
-    for (uint32_t i = 0; i < count; i++)
-        schemas[i] = cairn_schema_ref(shard->collections[i]->schema);
-    pthread_rwlock_unlock(&shard->catalog_lock);
+    uint32_t count;
+    const struct cairn_schema **schemas = shard_schemas(shard, &count);
     int code = 0;
     for (uint32_t i = 0; i < count; i++) {
         pass->schema = schemas[i];

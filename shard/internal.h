@@ -75,6 +75,7 @@ struct shard_forget {
  * export_lock. */
 struct shard_census {
     uint64_t epoch, counted_us; /* monotonic; 0: never */
+    uint64_t took_us;
     struct shard_census_entry {
         uint32_t collection;
         uint64_t entities; /* owned */
@@ -273,6 +274,8 @@ bool shard_is_void(struct cairn_shard *shard, uint64_t token, uint64_t offset);
 uint64_t shard_import_offset(struct cairn_shard *shard, const struct cairn_shard_move *move);
 /* A reference to the schema of a collection id; NULL: there is none. */
 const struct cairn_schema *shard_schema(struct cairn_shard *shard, uint32_t collection);
+/* References to all schemas; the caller unrefs them and frees the array. */
+const struct cairn_schema **shard_schemas(struct cairn_shard *shard, uint32_t *count);
 
 /* forget.c */
 int shard_forget_open(struct cairn_shard *shard, struct cairn_error *err);

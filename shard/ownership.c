@@ -269,6 +269,17 @@ const struct cairn_schema *shard_schema(struct cairn_shard *shard, uint32_t coll
     return schema;
 }
 
+const struct cairn_schema **shard_schemas(struct cairn_shard *shard, uint32_t *count)
+{
+    pthread_rwlock_rdlock(&shard->catalog_lock);
+    *count = shard->collections_count;
+    const struct cairn_schema **schemas = cairn_malloc((*count + 1) * sizeof *schemas);
+    for (uint32_t i = 0; i < *count; i++)
+        schemas[i] = cairn_schema_ref(shard->collections[i]->schema);
+    pthread_rwlock_unlock(&shard->catalog_lock);
+    return schemas;
+}
+
 /* Adopting a map from another process never takes tokens from the shard: what it loses it releases
  * itself, under a hold (hold.c). */
 int cairn_shard_adopt(struct cairn_shard *shard, const struct cairn_map *map, uint64_t if_epoch,

@@ -538,6 +538,26 @@ static void a_plan_is_given_up(void **state)
     expect_all(map);
 }
 
+/* A target that is gone before it was given anything is not needed to give the plan up. */
+static void a_plan_is_given_up_without_its_target(void **state)
+{
+    struct cairn_error err = {0};
+    uint64_t back;
+    (void)state;
+    atomic_store(&c->fault, FAULT_LOST_REQUEST);
+    atomic_store(&c->fail_source, 0);
+    uint64_t plan = add_s2(0);
+    assert_int_equal(wait_for(plan, CAIRN_JOB_PAUSED, CAIRN_JOB_SUCCEEDED), CAIRN_JOB_PAUSED);
+    close_process(1);
+    check(change(0, CAIRN_CLUSTER_ABORT, NULL, &back, &err), &err);
+    assert_int_equal(back, 0);
+    assert_int_equal(wait_for(plan, CAIRN_JOB_CANCELLED, CAIRN_JOB_SUCCEEDED), CAIRN_JOB_CANCELLED);
+    open_process(1);
+    const struct cairn_map *map = settle();
+    assert_null(cairn_map_shard(map, 2));
+    expect_all(map);
+}
+
 /* Every call between the processes fails once: every other one before it is carried out, the rest
  * after it, and by the seed which of them. */
 static void any_call_may_fail(void **state)
@@ -632,6 +652,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_process_asks_home, setup, teardown),
         cmocka_unit_test_setup_teardown(nonsense_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_plan_is_given_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_plan_is_given_up_without_its_target, setup, teardown),
         cmocka_unit_test(any_call_may_fail),
         cmocka_unit_test_setup_teardown(processes_may_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(a_wrong_copy_is_never_released, setup, teardown),
