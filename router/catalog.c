@@ -1,6 +1,6 @@
 /* The catalog of collections. Each shard's log carries every schema change; the newest version of a
- * name wins. A change that reached some shards only is completed at the next start, or when a shard
- * is added. Shards elsewhere are asked for theirs when an answer says that there is news, or when a
+ * name wins. A change that reached some shards only is brought to the others by home's watch
+ * thread. Shards elsewhere are asked for theirs when an answer says that there is news, or when a
  * request names what is not known here. */
 #include <stdlib.h>
 
@@ -165,6 +165,17 @@ bool cairn_router_schema_refresh(struct cairn_router *router, uint64_t since_us,
     if (!cairn_router_may_block(router) || atomic_load(&router->catalog_refreshed_us) >= since_us)
         return false;
     return router_catalog_refresh(router, deadline_us, NULL) == 0;
+}
+
+uint64_t router_catalog_newest(struct cairn_router *router)
+{
+    uint64_t newest = 0;
+    pthread_rwlock_rdlock(&router->catalog_lock);
+    for (uint32_t i = 0; i < router->schemas_count; i++)
+        if (router->schemas[i]->version > newest)
+            newest = router->schemas[i]->version;
+    pthread_rwlock_unlock(&router->catalog_lock);
+    return newest;
 }
 
 /* The version of a name among schema texts; 0: it is not there. */

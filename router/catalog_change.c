@@ -106,8 +106,14 @@ static int write_all(struct cairn_router *router, const struct cairn_schema *sch
     for (uint32_t i = 0; i < map->shards_count; i++)
         ids[(*shards)++] = map->shards[i].id;
     cairn_map_unref(map);
-    return router_schema_write(router, schema, ids, *shards, written, contract,
+    code = router_schema_write(router, schema, ids, *shards, written, contract,
                                cairn_time_monotonic_us() + ROUTER_CALL_US, err);
+    if (code != 0 && *written > 0)
+        cairn_error_prefix(err,
+                           "the collection is %s on %u of %u shards so far, the others follow when "
+                           "they can",
+                           schema->dropped ? "dropped" : "changed", *written, *shards);
+    return code;
 }
 
 /* A version higher than any that this process or a shard has seen. change_lock is held. */
@@ -119,10 +125,10 @@ static uint64_t next_version(struct cairn_router *router)
 }
 
 static int put_new(struct cairn_router *router, const struct cairn_schema *asked,
-                   const struct cairn_schema **out, struct cairn_contract *contract,
-                   struct cairn_error *err)
+                   const struct cairn_schema **out, uint32_t *written,
+                   struct cairn_contract *contract, struct cairn_error *err)
 {
-    uint32_t written, shards;
+    uint32_t shards;
     pthread_rwlock_wrlock(&router->catalog_lock);
     uint32_t count = 0, id = ++router->last_id;
     for (uint32_t i = 0; i < router->schemas_count; i++)
@@ -134,15 +140,15 @@ static int put_new(struct cairn_router *router, const struct cairn_schema *asked
                           CAIRN_COLLECTIONS_MAX);
     *out = cairn_schema_with_identity(asked, id, next_version(router),
                                       router->io->now_us(router->io->context), false);
-    return write_all(router, *out, &written, &shards, contract, err);
+    return write_all(router, *out, written, &shards, contract, err);
 }
 
 static int put_change(struct cairn_router *router, const struct cairn_schema *current,
                       const struct cairn_schema *asked, const struct cairn_schema **out,
-                      struct cairn_contract *contract, struct cairn_error *err)
+                      uint32_t *written, struct cairn_contract *contract, struct cairn_error *err)
 {
     bool changed;
-    uint32_t written, shards;
+    uint32_t shards;
     const struct cairn_schema *evolved = NULL;
     int code = cairn_schema_evolve(current, asked, &evolved, &changed, err);
     if (code != 0)
@@ -155,9 +161,11 @@ static int put_change(struct cairn_router *router, const struct cairn_schema *cu
     *out = cairn_schema_with_identity(evolved, current->id, next_version(router),
                                       current->created_us, false);
     cairn_schema_unref(evolved);
-    return write_all(router, *out, &written, &shards, contract, err);
+    return write_all(router, *out, written, &shards, contract, err);
 }
 
+/* A record cannot be taken back, so what one shard has of a change holds from then on, and the
+ * watch thread of home's process brings it to the others. */
 int router_collection_put(struct cairn_router *router, const struct cairn_schema *asked,
                           const struct cairn_schema **out, bool *created,
                           struct cairn_contract *contract, struct cairn_error *err)
@@ -166,9 +174,10 @@ int router_collection_put(struct cairn_router *router, const struct cairn_schema
     pthread_mutex_lock(&router->change_lock);
     const struct cairn_schema *current = cairn_router_schema(router, asked->name);
     *created = current == NULL;
-    int code = current == NULL ? put_new(router, asked, out, contract, err)
-                               : put_change(router, current, asked, out, contract, err);
-    if (code == 0 && *out != current)
+    uint32_t written = 0;
+    int code = current == NULL ? put_new(router, asked, out, &written, contract, err)
+                               : put_change(router, current, asked, out, &written, contract, err);
+    if (written > 0)
         router_catalog_take(router, cairn_schema_ref(*out));
     cairn_schema_unref(current);
     if (code != 0 && *out != NULL) {
@@ -179,8 +188,6 @@ int router_collection_put(struct cairn_router *router, const struct cairn_schema
     return code;
 }
 
-/* What one shard has dropped cannot be had back, so the collection is gone from then on; a shard
- * that refused follows at the next start. */
 int router_collection_drop(struct cairn_router *router, struct cairn_str name,
                            struct cairn_contract *contract, struct cairn_error *err)
 {
@@ -195,9 +202,6 @@ int router_collection_drop(struct cairn_router *router, struct cairn_str name,
             current, current->id, next_version(router), current->created_us, true);
         uint32_t written, shards;
         code = write_all(router, dropped, &written, &shards, contract, err);
-        if (code != 0 && written > 0)
-            cairn_error_prefix(err, "the collection is dropped, on %u of %u shards so far", written,
-                               shards);
         if (written > 0)
             router_catalog_take(router, dropped);
         else

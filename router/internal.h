@@ -146,6 +146,7 @@ struct cairn_router {
     atomic_uint_fast64_t catalog_version;      /* highest known; read without the lock */
     atomic_uint_fast64_t catalog_refreshed_us; /* when the last refresh began */
     atomic_bool catalog_asked;                 /* a refresh is on its way */
+    uint64_t complete_after_us;                /* the watch thread's */
 
     /* Held over a whole schema change. Versions are counted over the whole catalog and never
      * reused, so a change that reached only some shards cannot be confused with another one. */
@@ -281,6 +282,8 @@ void router_catalog_take_text(struct cairn_router *router, struct cairn_str text
 /* (blocks) Ask for the schemas of a shard elsewhere: home's when it is. */
 int router_catalog_refresh(struct cairn_router *router, uint64_t deadline_us,
                            struct cairn_error *err);
+/* The version of the newest schema, of a dropped collection too; 0: there is none. */
+uint64_t router_catalog_newest(struct cairn_router *router);
 /* (blocks) Write the schemas that a shard lacks to it. */
 int router_catalog_complete(struct cairn_router *router, uint32_t shard, uint64_t deadline_us,
                             struct cairn_error *err);

@@ -17,6 +17,8 @@
 #define CHECK_BACK_OFF   3u               /* doublings: at most about 5 s */
 #define ADOPT_AGAIN_US   UINT64_C(100000) /* between two offers of a map that is not taken */
 #define CHECK_TIMEOUT_US UINT64_C(2000000)
+/* Between two tries to bring schemas to shards: one that is read-only takes none for long. */
+#define COMPLETE_AGAIN_US UINT64_C(3000000)
 
 void router_watch_wake(struct cairn_router *router)
 {
@@ -251,10 +253,54 @@ static void refresh_catalog(void *argument)
     atomic_store(&router->catalog_asked, false);
 }
 
+/* Whether a shard that answers has missed a schema change. */
+static bool lacks_schema(const struct router_member *member, uint64_t newest)
+{
+    if (member->local != NULL)
+        return cairn_shard_catalog_version(member->local) < newest;
+    return atomic_load(&member->peer) != NULL && !router_member_down(member) &&
+           atomic_load(&member->catalog_version) < newest;
+}
+
+static void complete_catalogs(void *argument)
+{
+    struct cairn_router *router = argument;
+    struct cairn_error err = {0};
+    const struct cairn_map *map = router_map(router);
+    uint64_t newest = router_catalog_newest(router);
+    for (uint32_t i = 0; map != NULL && i < map->shards_count; i++) {
+        uint32_t id = map->shards[i].id;
+        if (lacks_schema(router_member(router, id), newest) &&
+            router_catalog_complete(router, id, cairn_time_monotonic_us() + CHECK_TIMEOUT_US,
+                                    &err) != 0)
+            cairn_warn("router", "shard s%u lacks a schema: %s", id, err.message);
+    }
+    cairn_map_unref(map);
+    atomic_store(&router->catalog_asked, false);
+}
+
+/* Home gives the newest schemas to shards that could not take them when they changed. */
+static void complete_others(struct cairn_router *router, const struct cairn_map *map)
+{
+    bool lacking = false;
+    uint64_t now_us = cairn_time_monotonic_us();
+    if (now_us < router->complete_after_us)
+        return;
+    uint64_t newest = router_local(router, map->home) != NULL ? router_catalog_newest(router) : 0;
+    for (uint32_t i = 0; i < map->shards_count && !lacking; i++)
+        lacking = lacks_schema(router_member(router, map->shards[i].id), newest);
+    if (!lacking || atomic_exchange(&router->catalog_asked, true))
+        return;
+    router->complete_after_us = now_us + COMPLETE_AGAIN_US;
+    if (cairn_pool_submit(router->controls, complete_catalogs, router) != 0)
+        atomic_store(&router->catalog_asked, false);
+}
+
 /* Collections were changed somewhere. Reading them may take a while, so not on this thread. */
 static void follow_catalog(struct cairn_router *router, const struct cairn_map *map)
 {
     uint64_t known = atomic_load(&router->catalog_version), newest = known;
+    complete_others(router, map);
     for (uint32_t i = 0; i < map->shards_count; i++) {
         struct router_member *member = router_member(router, map->shards[i].id);
         uint64_t version = atomic_load(&member->catalog_version);

@@ -201,6 +201,11 @@ int cairn_shard_index_stats(struct cairn_shard *shard, uint32_t collection, stru
     return 0;
 }
 
+uint64_t cairn_shard_catalog_version(const struct cairn_shard *shard)
+{
+    return atomic_load(&shard->catalog_version);
+}
+
 uint64_t cairn_shard_applied(const struct cairn_shard *shard)
 {
     return atomic_load_explicit(&shard->applied, memory_order_acquire);

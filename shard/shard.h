@@ -170,6 +170,9 @@ int cairn_shard_digest(struct cairn_shard *shard, const struct cairn_shard_move 
                        uint64_t until_offset, uint64_t digest[2], uint64_t *records,
                        struct cairn_error *err);
 
+/* Version of the newest schema change that the shard has seen. */
+uint64_t cairn_shard_catalog_version(const struct cairn_shard *shard);
+
 /* Last offset that is durable and applied: what a read reflects. */
 uint64_t cairn_shard_applied(const struct cairn_shard *shard);
 

@@ -267,6 +267,26 @@ class Outages(unittest.TestCase):
             self.assertEqual(self.router.request("GET", self.path + "/entities/" + key).status, 200)
         self.assertEqual(self.router.request("POST", self.path + "/entities:count", {}).json["count"], 60)
 
+    def test_a_schema_follows_to_a_shard_that_was_down(self):
+        gone = self.own.shards[2]
+        port, folder = gone.port, gone.folder
+        gone.process.send_signal(signal.SIGKILL)
+        gone.process.wait()
+        more = {"features": {"late": {"type": "int64"}}, "strict": True}
+        answer = self.router.request("PUT", self.path, more)
+        self.assertEqual(answer.status, 503, answer.bytes)
+        self.assertIn("on 2 of 3 shards so far", answer.json["detail"])
+        fresh = "/v1/collections/fresh"
+        self.assertEqual(self.router.request("PUT", fresh, SCHEMA).status, 503)
+        gone.log.close()
+        self.own.shards[2] = self.own.start_shard(2, folder=folder, port=port)
+        entities = {"entities": [{"key": key, "features": {"n": 1}} for key in self.owner]}
+        self.until(lambda: self.router.request("POST", fresh + "/entities", entities).status == 200)
+        self.assertEqual(self.router.request("PUT", fresh, SCHEMA).status, 200)
+        self.assertEqual(self.router.request("PUT", self.path, more).status, 200)
+        late = {"entities": [{"key": key, "features": {"late": 2}} for key in self.owner]}
+        self.assertEqual(self.router.request("POST", self.path + "/entities", late).status, 200)
+
 
 if __name__ == "__main__":
     unittest.main()
