@@ -20,7 +20,9 @@
 #include "base/thread.h"
 #include "base/time.h"
 
-#define CLEAN_FILE  "clean"
+#define CLEAN_FILE "clean"
+/* Of one record: writes wait while it is applied. */
+#define BATCH_KEYS  256u
 #define RETRY_MS    1000u
 #define REST_MAX_US 200000u
 
@@ -32,7 +34,7 @@ struct forget_pass {
         *move; /* its tokens too, which are about to be copied here anew; NULL: none */
     const struct cairn_schema *schema;
     struct cairn_arena arena;
-    struct cairn_str keys[CAIRN_FORGET_KEYS_MAX];
+    struct cairn_str keys[BATCH_KEYS];
     uint32_t count;
     struct cairn_encoder *encoder;
     uint64_t dropped;
@@ -78,7 +80,7 @@ static int collect(struct forget_pass *pass, struct cairn_buf *after, bool *more
     struct cairn_row_view view;
     int code = cairn_row_scan_open_all(pass->shard->rows, pass->schema->id, last, &scan, err);
     *more = true;
-    while (code == 0 && pass->count < CAIRN_FORGET_KEYS_MAX) {
+    while (code == 0 && pass->count < BATCH_KEYS) {
         code = cairn_row_scan_next(scan, &key, &view, err);
         if (code == 0 && must_go(pass, shard_row_token(pass->schema, key, &view)))
             pass->keys[pass->count++] = cairn_arena_dup(&pass->arena, key);
