@@ -1,6 +1,11 @@
 #include "api/entity_json.h"
 
+#include <string.h>
+
 #include "api/fields.h"
+#include "base/shardmap.h"
+
+#define OFFSET_END (INT64_C(1) << CAIRN_IF_OFFSET_BITS)
 
 enum {
     FIELD_KEY,
@@ -112,14 +117,37 @@ static int read_provenance(struct cairn_json json, struct cairn_arena *arena,
     return cairn_field_given(values[INPUTS]) ? read_inputs(values[INPUTS], arena, out, err) : 0;
 }
 
+/* "s0:1042" */
+static bool read_position(struct cairn_str text, uint64_t *out)
+{
+    const char *colon = text.len > 0 ? memchr(text.ptr, ':', text.len) : NULL;
+    uint32_t shard, len = colon != NULL ? (uint32_t)(colon - text.ptr) : 0;
+    uint64_t offset = 0;
+    if (len == 0 || len + 1 == text.len || text.ptr[0] != 's' ||
+        cairn_shard_id_parse((struct cairn_str){text.ptr, len}, &shard, NULL) != 0)
+        return false;
+    for (uint32_t i = len + 1; i < text.len; i++) {
+        if (text.ptr[i] < '0' || text.ptr[i] > '9' || offset >= (uint64_t)OFFSET_END)
+            return false;
+        offset = offset * 10 + (uint64_t)(text.ptr[i] - '0');
+    }
+    *out = cairn_if_offset_on(shard, offset);
+    return offset > 0 && offset < (uint64_t)OFFSET_END;
+}
+
 static int read_if_offset(struct cairn_json json, uint64_t *out, struct cairn_error *err)
 {
     int64_t offset;
-    if (!cairn_json_i64(json, &offset) || offset < 0)
-        return cairn_fail(err, CAIRN_EFIELD,
-                          "if_offset: must be an offset, or 0 when the entity must not exist");
-    *out = (uint64_t)offset;
-    return 0;
+    struct cairn_str text;
+    if (cairn_json_i64(json, &offset) && offset >= 0 && offset < OFFSET_END) {
+        *out = (uint64_t)offset;
+        return 0;
+    }
+    if (cairn_json_str(json, &text) && read_position(text, out))
+        return 0;
+    return cairn_fail(err, CAIRN_EFIELD,
+                      "if_offset: must be an offset, or one with its shard like \"s0:1042\", or 0 "
+                      "when the entity must not exist");
 }
 
 int cairn_entity_read(struct cairn_json json, const struct cairn_schema *schema,

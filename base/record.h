@@ -38,6 +38,19 @@ enum cairn_entity_op {                       /* on disk: never renumber */
 
 #define CAIRN_OFFSET_NONE UINT64_MAX
 
+/* A precondition may name the shard whose log the offset is of: an entity that moved to another
+ * shard can have there, by chance, the offset that a reader saw at the first. The shard's id and 1
+ * stand above the offset's bits; 0 there: any shard's. */
+#define CAIRN_IF_OFFSET_BITS 48
+static inline uint64_t cairn_if_offset_on(uint32_t shard, uint64_t offset)
+{
+    return ((uint64_t)shard + 1) << CAIRN_IF_OFFSET_BITS | offset;
+}
+static inline bool cairn_if_offset_holds(uint64_t if_offset, uint32_t shard, uint64_t offset)
+{
+    return if_offset == offset || if_offset == cairn_if_offset_on(shard, offset);
+}
+
 /* One event about one entity. All pointers are borrowed. */
 struct cairn_entity {
     struct cairn_str key;
@@ -49,7 +62,7 @@ struct cairn_entity {
     const struct cairn_vector *vectors; /* names distinct */
     uint32_t vectors_count;
     struct cairn_provenance provenance;
-    uint64_t if_offset; /* CAIRN_OFFSET_NONE: no precondition; 0: must not exist */
+    uint64_t if_offset; /* CAIRN_OFFSET_NONE: no precondition; 0: must not exist; else as above */
 };
 
 /* Reusable encoder memory. One thread at a time. */

@@ -178,15 +178,21 @@ static int check_precondition(struct cairn_shard *shard, const struct cairn_shar
         return code;
     uint64_t offset = pin.found ? cairn_row_view_newest(&pin.view).offset : 0;
     cairn_row_pin_release(&pin);
-    if (offset == item->if_offset)
+    if (cairn_if_offset_holds(item->if_offset, shard->id, offset))
         return 0;
+    uint64_t asked = item->if_offset & ((UINT64_C(1) << CAIRN_IF_OFFSET_BITS) - 1);
+    uint64_t on = item->if_offset >> CAIRN_IF_OFFSET_BITS;
+    char where[16] = "";
+    if (on > 0)
+        (void)snprintf(where, sizeof where, "s%llu:", (unsigned long long)on - 1);
     if (offset == 0)
         return cairn_fail(err, CAIRN_EPRECONDITION,
-                          "key %.*s: if_offset is %llu but the entity does not exist",
-                          CAIRN_STR_ARG(item->key), (unsigned long long)item->if_offset);
-    return cairn_fail(
-        err, CAIRN_EPRECONDITION, "key %.*s: if_offset is %llu but the entity is at offset %llu",
-        CAIRN_STR_ARG(item->key), (unsigned long long)item->if_offset, (unsigned long long)offset);
+                          "key %.*s: if_offset is %s%llu but the entity does not exist",
+                          CAIRN_STR_ARG(item->key), where, (unsigned long long)asked);
+    return cairn_fail(err, CAIRN_EPRECONDITION,
+                      "key %.*s: if_offset is %s%llu but the entity is at offset %llu of s%u",
+                      CAIRN_STR_ARG(item->key), where, (unsigned long long)asked,
+                      (unsigned long long)offset, shard->id);
 }
 
 enum admission { ADMIT, REFUSE, WAIT, HOLD };

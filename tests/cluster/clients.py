@@ -54,7 +54,7 @@ class Worker(threading.Thread):
         self.random = random.Random(seed * 1000 + number)
         self.client = Client()
         self.ops, self.counts, self.failures, self.problems = [], [], [], []
-        self.known = {}         # key -> (value, offset) as last seen or written
+        self.known = {}         # key -> (value, position) as last seen or written
         self.position = None    # header of the last acknowledged write
         self.write_ns = 0       # the longest write
         self.torn = 0           # rows whose vector was of another write than their features
@@ -146,7 +146,7 @@ class Worker(threading.Thread):
         for op, result in zip(ops, results):
             op.outcome = OK
             op.position = "%s:%d" % (result["shard"], result["offset"])
-            self.known[op.key] = (op.value, result["offset"])
+            self.known[op.key] = (op.value, op.position)
             if result["status"] != "applied":
                 self.problems.append(Problem("a write is %s" % result["status"], op.key, op, [op]))
 
@@ -216,7 +216,7 @@ class Worker(threading.Thread):
             self.torn += 1
         self.see(key, of_vector, invoke, response, VECTORS, note="vector of a get")
         self.see(key, value, invoke, response, position="%s:%d" % (meta["shard"], meta["offset"]), note="get")
-        self.known[key] = (value, meta["offset"])
+        self.known[key] = (value, "%s:%d" % (meta["shard"], meta["offset"]))
 
     def other_router(self, port):
         """Write through one router, then read through another with the position of the write."""

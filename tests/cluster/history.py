@@ -295,7 +295,8 @@ class Run:
                 if change.resume and not resumed and (state["job"] or {}).get("state") == "paused":
                     resumed = self.cluster.ask("POST", "/v1/cluster/rebalance:resume") is not None
                 return False
-            state["epochs"] = self.cluster.epochs()
+            # A shard that died before it had its first map, and was taken off the plan, is in no map at all.
+            state["epochs"] = {name: epoch for name, epoch in self.cluster.epochs().items() if epoch != 0}
             return len(set(state["epochs"].values())) == 1 and not self.life.supervisor.is_away()
         wait_for(is_done, PLAN_DEADLINE_S, lambda: "the plan is done and all epochs are equal: %s" % state)
         held = [move["held_us"] for move in (state["job"] or {}).get("moves", [])]

@@ -41,7 +41,7 @@ class Model:
         """(status word, offset), or None: the precondition is not met."""
         key, value = entity["key"], entity["features"]["n"]
         row, expected = self.rows.get(key), entity.get("if_offset")
-        if expected is not None and (row[1] if row else 0) != expected and not self.is_wrong("ignored precondition"):
+        if expected is not None and ("s0:%d" % row[1] if row else 0) != expected and not self.is_wrong("ignored precondition"):
             if self.is_wrong("refused but done"):
                 self.rows[key] = (value, self.append(key, value))
             return None

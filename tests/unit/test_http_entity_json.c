@@ -363,7 +363,15 @@ static void other_fields(void **state)
     refused("{\"key\": \"k\", \"event_time\": 253402300800000}", CAIRN_ETIME, "event_time: ");
     refused("{\"key\": \"k\", \"event_time\": true}", CAIRN_ETIME, "event_time: ");
     refused("{\"key\": \"k\", \"if_offset\": -1}", CAIRN_EFIELD, "if_offset: ");
-    refused("{\"key\": \"k\", \"if_offset\": \"1\"}", CAIRN_EFIELD, "if_offset: ");
+    static const char *const no_positions[] = {
+        "1", "s0", ":5", "s0:", "s0:0", "s0:-1", "s256:1", "x0:1", "s0:281474976710656"};
+    for (size_t i = 0; i < sizeof no_positions / sizeof *no_positions; i++) {
+        char body[128];
+        (void)snprintf(body, sizeof body, "{\"key\": \"k\", \"if_offset\": \"%s\"}",
+                       no_positions[i]);
+        refused(body, CAIRN_EFIELD, "if_offset: ");
+    }
+    refused("{\"key\": \"k\", \"if_offset\": 281474976710656}", CAIRN_EFIELD, "if_offset: ");
     refused("{\"key\": \"k\", \"provenance\": 1}", CAIRN_ETYPE, "provenance: ");
     refused("{\"key\": \"k\", \"provenance\": {\"who\": \"me\"}}", CAIRN_EFIELD,
             "provenance.who: unknown field");
@@ -373,6 +381,10 @@ static void other_fields(void **state)
     refused("{\"key\": \"k\", \"provenance\": {\"inputs\": [1]}}", CAIRN_ETYPE,
             "provenance.inputs[0]: ");
     assert_int_equal(read_ok("{\"key\": \"k\", \"if_offset\": 0}").if_offset, 0);
+    assert_true(read_ok("{\"key\": \"k\", \"if_offset\": \"s255:281474976710655\"}").if_offset ==
+                cairn_if_offset_on(255, 281474976710655));
+    assert_true(read_ok("{\"key\": \"k\", \"if_offset\": 281474976710655}").if_offset ==
+                281474976710655);
 }
 
 static void error_paths_join(void **state)

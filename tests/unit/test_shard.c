@@ -179,6 +179,15 @@ static void preconditions_compare_and_set(void **state)
     assert_int_equal(write_items(f, &item, 1, &err), 0);
     assert_int_equal(write_items(f, &item, 1, &err), CAIRN_EPRECONDITION);
     assert_int_equal(cairn_test_shard_read(f->shard, COLLECTION, "a"), 2);
+    /* The same offset of another shard's log is another one. */
+    item = item_of(f, "a", 3, NULL);
+    offset = cairn_shard_applied(f->shard);
+    item.if_offset = cairn_if_offset_on(2, offset);
+    assert_int_equal(write_items(f, &item, 1, &err), CAIRN_EPRECONDITION);
+    assert_non_null(strstr(err.message, "s2:"));
+    item.if_offset = cairn_if_offset_on(3, offset);
+    assert_int_equal(write_items(f, &item, 1, &err), 0);
+    assert_int_equal(cairn_test_shard_read(f->shard, COLLECTION, "a"), 3);
     /* One failed precondition refuses the whole write. */
     struct cairn_shard_item both[2] = {item_of(f, "b", 9, NULL), item};
     assert_int_equal(write_items(f, both, 2, &err), CAIRN_EPRECONDITION);
