@@ -197,6 +197,33 @@ static void release(struct build *build)
     free(build->buried);
 }
 
+struct building {
+    struct build *build;
+    struct cairn_built *built;
+    struct cairn_error *err;
+    int code;
+};
+
+static void *build_apart(void *arg)
+{
+    struct building *building = arg;
+    cairn_thread_give_way();
+    building->code = write_built(building->build, building->built, building->err);
+    return NULL;
+}
+
+/* The long computation gives way to serving. It runs on a thread of its own, since a thread that
+ * has given way cannot take that back, and what follows holds a lock that writers wait for. */
+static int compute(struct build *build, struct cairn_built *built, struct cairn_error *err)
+{
+    struct building building = {build, built, err, 0};
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, build_apart, &building) != 0)
+        return write_built(build, built, err);
+    pthread_join(thread, NULL);
+    return building.code;
+}
+
 static int run(struct cairn_index *index, struct cairn_error *err)
 {
     uint64_t started = cairn_time_monotonic_us();
@@ -207,7 +234,7 @@ static int run(struct cairn_index *index, struct cairn_error *err)
     cairn_generation_dir_name(build.number, name);
     int code = cairn_path_join(build.dir, index->dir, name, err);
     if (code == 0 && build.live_count != 0)
-        code = write_built(&build, &built, err);
+        code = compute(&build, &built, err);
     if (code == 0) {
         make_generation(&build, &built);
         carry_over(&build);
@@ -265,7 +292,6 @@ static void build_in_background(void *arg)
     if (index == NULL)
         return;
     struct cairn_error err = {0};
-    cairn_thread_give_way();
     (void)run(index, &err);
     if (err.code != 0 && err.code != CAIRN_ESHUTDOWN)
         cairn_alarm("index", "%s: building failed: %s", index->dir, err.message);

@@ -114,31 +114,35 @@ static void census_collection(struct cairn_shard *shard, const struct cairn_map 
     census->entries[census->entries_count++] = (struct shard_census_entry){schema->id, owned};
 }
 
-/* Count again if what is known is old. export_lock is held. */
-static void take_census(struct cairn_shard *shard)
+void shard_census_take(struct cairn_shard *shard)
 {
-    struct shard_census *census = &shard->census;
-    uint64_t now_us = cairn_time_monotonic_us();
-    uint64_t epoch = cairn_shard_epoch(shard);
-    if (census->counted_us != 0 && census->epoch == epoch &&
-        now_us - census->counted_us < CENSUS_US + CENSUS_SHARE * census->took_us)
-        return;
+    uint64_t started_us = cairn_time_monotonic_us();
+    struct shard_census fresh = {.epoch = cairn_shard_epoch(shard)};
     const struct cairn_map *map = cairn_shard_map(shard);
     uint32_t count;
     const struct cairn_schema **schemas = shard_schemas(shard, &count);
-    census->entries =
-        cairn_realloc(census->entries, (count + 1) * sizeof(struct shard_census_entry));
-    census->entries_count = 0;
-    census->foreign = 0;
+    fresh.entries = cairn_malloc((count + 1) * sizeof(struct shard_census_entry));
     for (uint32_t i = 0; i < count; i++) {
-        census_collection(shard, map, schemas[i], census);
+        census_collection(shard, map, schemas[i], &fresh);
         cairn_schema_unref(schemas[i]);
     }
     free(schemas);
     cairn_map_unref(map);
-    census->epoch = epoch;
-    census->counted_us = cairn_time_monotonic_us();
-    census->took_us = census->counted_us - now_us;
+    fresh.counted_us = cairn_time_monotonic_us();
+    fresh.took_us = fresh.counted_us - started_us;
+    pthread_mutex_lock(&shard->export_lock);
+    free(shard->census.entries);
+    shard->census = fresh;
+    pthread_mutex_unlock(&shard->export_lock);
+}
+
+/* Whether another one is due. export_lock is held. */
+static bool census_is_old(struct cairn_shard *shard)
+{
+    const struct shard_census *census = &shard->census;
+    return census->counted_us == 0 || census->epoch != cairn_shard_epoch(shard) ||
+           cairn_time_monotonic_us() - census->counted_us >=
+               CENSUS_US + CENSUS_SHARE * census->took_us;
 }
 
 static uint64_t census_of(const struct shard_census *census, uint32_t collection)
@@ -183,24 +187,26 @@ static void report_collections(struct cairn_shard *shard, struct cairn_arena *ar
     const struct cairn_schema **schemas = shard_schemas(shard, &count);
     struct cairn_collection_report *collections =
         cairn_arena_zalloc(arena, count * sizeof *collections + 1);
-    bool mixed = atomic_load(&shard->ownership.mixed);
     pthread_mutex_lock(&shard->export_lock);
-    if (mixed) {
-        take_census(shard);
+    bool mixed = atomic_load(&shard->ownership.mixed);
+    bool old = mixed && census_is_old(shard);
+    bool counted = mixed && shard->census.counted_us != 0;
+    if (counted)
         out->foreign = shard->census.foreign;
-    }
     for (uint32_t i = 0; i < count; i++) {
         struct cairn_collection_counts counts;
         cairn_rowstore_counts(shard->rows, schemas[i]->id, &counts);
         collections[i] = (struct cairn_collection_report){
             .collection = schemas[i]->id,
-            .entities = mixed ? census_of(&shard->census, schemas[i]->id) : counts.entities,
+            .entities = counted ? census_of(&shard->census, schemas[i]->id) : counts.entities,
             .routed = counts.routed,
             .newest_event_us = counts.newest_event_us,
             .newest_ingest_us = counts.newest_ingest_us};
         out->entities += collections[i].entities;
     }
     pthread_mutex_unlock(&shard->export_lock);
+    if (old)
+        shard_forget_census(shard);
     for (uint32_t i = 0; i < count; i++) {
         report_indexes(shard, schemas[i], arena, &collections[i]);
         cairn_schema_unref(schemas[i]);

@@ -249,7 +249,12 @@ static void *forget_main(void *argument)
     pthread_mutex_lock(&forget->wake_lock);
     while (!forget->stopping) {
         uint64_t now_us = cairn_time_monotonic_us();
-        if (!forget->wanted) {
+        if (forget->census) {
+            forget->census = false;
+            pthread_mutex_unlock(&forget->wake_lock);
+            shard_census_take(shard);
+            pthread_mutex_lock(&forget->wake_lock);
+        } else if (!forget->wanted) {
             pthread_cond_wait(&forget->wake, &forget->wake_lock);
         } else if (now_us < forget->not_before_us) {
             struct timespec until = {.tv_sec = (time_t)(forget->not_before_us / 1000000),
@@ -269,6 +274,17 @@ static void *forget_main(void *argument)
     }
     pthread_mutex_unlock(&forget->wake_lock);
     return NULL;
+}
+
+void shard_forget_census(struct cairn_shard *shard)
+{
+    struct shard_forget *forget = &shard->forget;
+    if (!forget->started)
+        return;
+    pthread_mutex_lock(&forget->wake_lock);
+    forget->census = true;
+    pthread_cond_signal(&forget->wake);
+    pthread_mutex_unlock(&forget->wake_lock);
 }
 
 void shard_forget_wake(struct cairn_shard *shard)

@@ -68,6 +68,7 @@ struct shard_forget {
     pthread_t thread;
     bool started, stopping;
     bool wanted;
+    bool census;            /* asked for */
     uint64_t not_before_us; /* monotonic */
 };
 
@@ -280,6 +281,8 @@ const struct cairn_schema **shard_schemas(struct cairn_shard *shard, uint32_t *c
 /* forget.c */
 int shard_forget_open(struct cairn_shard *shard, struct cairn_error *err);
 void shard_forget_close(struct cairn_shard *shard);
+/* Have the thread take a census soon. */
+void shard_forget_census(struct cairn_shard *shard);
 /* The map changed: look for rows to drop, when the time has come. */
 void shard_forget_wake(struct cairn_shard *shard);
 /* (blocks) Drop every row of the move's tokens. The forget lock is held. */
@@ -298,5 +301,7 @@ uint32_t shard_hot_list(struct cairn_shard *shard, struct cairn_arena *arena,
 /* exports.c */
 void shard_exports_register(struct cairn_shard *shard);
 void shard_exports_release(struct cairn_shard *shard);
+/* Count the rows, and what of them is the shard's. Forget thread only: it may take long. */
+void shard_census_take(struct cairn_shard *shard);
 
 #endif
