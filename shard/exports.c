@@ -1,8 +1,8 @@
 /* A shard's report and metrics.
  *
  * Entities and foreign rows are counters of the row store, unless its rows are mixed with those of
- * other shards: then the rows are counted, at most every CENSUS_US, and for at most a small part of
- * the time. */
+ * other shards: then the rows are counted, at most every CENSUS_US and for at most a small part of
+ * the time: many of them by the forget thread, and the report has the last count. */
 #include "shard/internal.h"
 
 #include <stdio.h>
@@ -10,8 +10,9 @@
 
 #include "base/time.h"
 
-#define CENSUS_US    5000000u
-#define CENSUS_SHARE 16u /* times as long as the last count took, there is none */
+#define CENSUS_US          5000000u
+#define CENSUS_ROWS_INLINE 10000u
+#define CENSUS_SHARE       16u /* times as long as the last count took, there is none */
 
 void shard_exports_register(struct cairn_shard *shard)
 {
@@ -136,13 +137,33 @@ void shard_census_take(struct cairn_shard *shard)
     pthread_mutex_unlock(&shard->export_lock);
 }
 
-/* Whether another one is due. export_lock is held. */
 static bool census_is_old(struct cairn_shard *shard)
 {
     const struct shard_census *census = &shard->census;
-    return census->counted_us == 0 || census->epoch != cairn_shard_epoch(shard) ||
-           cairn_time_monotonic_us() - census->counted_us >=
-               CENSUS_US + CENSUS_SHARE * census->took_us;
+    pthread_mutex_lock(&shard->export_lock);
+    bool old = census->counted_us == 0 || census->epoch != cairn_shard_epoch(shard) ||
+               cairn_time_monotonic_us() - census->counted_us >=
+                   CENSUS_US + CENSUS_SHARE * census->took_us;
+    pthread_mutex_unlock(&shard->export_lock);
+    return old;
+}
+
+/* Few rows are counted here and now; a report does not wait for many. */
+static void renew_census(struct cairn_shard *shard, const struct cairn_schema *const *schemas,
+                         uint32_t count)
+{
+    uint64_t rows = 0;
+    if (!atomic_load(&shard->ownership.mixed) || !census_is_old(shard))
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        struct cairn_collection_counts counts;
+        cairn_rowstore_counts(shard->rows, schemas[i]->id, &counts);
+        rows += counts.entities;
+    }
+    if (rows <= CENSUS_ROWS_INLINE)
+        shard_census_take(shard);
+    else
+        shard_forget_census(shard);
 }
 
 static uint64_t census_of(const struct shard_census *census, uint32_t collection)
@@ -187,12 +208,15 @@ static void report_collections(struct cairn_shard *shard, struct cairn_arena *ar
     const struct cairn_schema **schemas = shard_schemas(shard, &count);
     struct cairn_collection_report *collections =
         cairn_arena_zalloc(arena, count * sizeof *collections + 1);
+    renew_census(shard, schemas, count);
     pthread_mutex_lock(&shard->export_lock);
     bool mixed = atomic_load(&shard->ownership.mixed);
-    bool old = mixed && census_is_old(shard);
     bool counted = mixed && shard->census.counted_us != 0;
-    if (counted)
+    if (mixed)
         out->foreign = shard->census.foreign;
+    /* Not counted under this map: there may be some, so it does not say that there are none. */
+    if (mixed && out->foreign == 0 && (!counted || shard->census.epoch != cairn_shard_epoch(shard)))
+        out->foreign = 1;
     for (uint32_t i = 0; i < count; i++) {
         struct cairn_collection_counts counts;
         cairn_rowstore_counts(shard->rows, schemas[i]->id, &counts);
@@ -205,8 +229,6 @@ static void report_collections(struct cairn_shard *shard, struct cairn_arena *ar
         out->entities += collections[i].entities;
     }
     pthread_mutex_unlock(&shard->export_lock);
-    if (old)
-        shard_forget_census(shard);
     for (uint32_t i = 0; i < count; i++) {
         report_indexes(shard, schemas[i], arena, &collections[i]);
         cairn_schema_unref(schemas[i]);

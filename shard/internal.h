@@ -301,7 +301,7 @@ uint32_t shard_hot_list(struct cairn_shard *shard, struct cairn_arena *arena,
 /* exports.c */
 void shard_exports_register(struct cairn_shard *shard);
 void shard_exports_release(struct cairn_shard *shard);
-/* Count the rows, and what of them is the shard's. Forget thread only: it may take long. */
+/* Count the rows, and what of them is the shard's. It may take long. */
 void shard_census_take(struct cairn_shard *shard);
 
 #endif
