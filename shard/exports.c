@@ -174,6 +174,18 @@ static uint64_t census_of(const struct shard_census *census, uint32_t collection
     return 0;
 }
 
+void cairn_shard_counts(struct cairn_shard *shard, uint32_t collection,
+                        struct cairn_collection_counts *out)
+{
+    cairn_rowstore_counts(shard->rows, collection, out);
+    if (!atomic_load(&shard->ownership.mixed))
+        return;
+    pthread_mutex_lock(&shard->export_lock);
+    if (shard->census.counted_us != 0)
+        out->entities = census_of(&shard->census, collection);
+    pthread_mutex_unlock(&shard->export_lock);
+}
+
 static void report_indexes(struct cairn_shard *shard, const struct cairn_schema *schema,
                            struct cairn_arena *arena, struct cairn_collection_report *out)
 {

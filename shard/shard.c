@@ -177,12 +177,6 @@ int shard_queue(struct cairn_shard *shard, struct cairn_shard_write *write)
     return code;
 }
 
-void cairn_shard_counts(struct cairn_shard *shard, uint32_t collection,
-                        struct cairn_collection_counts *out)
-{
-    cairn_rowstore_counts(shard->rows, collection, out);
-}
-
 int cairn_shard_each_schema(struct cairn_shard *shard,
                             int (*each)(void *arg, struct cairn_str schema_text), void *arg,
                             struct cairn_error *err)

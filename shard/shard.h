@@ -100,7 +100,8 @@ int cairn_shard_search(struct cairn_shard *shard, const struct cairn_shard_read 
 /* Entities of the collection that the shard owns and the filter (NULL: none) matches. */
 int cairn_shard_count(struct cairn_shard *shard, const struct cairn_shard_read *read,
                       const struct cairn_filter *filter, uint64_t *out, struct cairn_error *err);
-/* What the row store holds, rows that are being copied or dropped included. */
+/* While rows are being copied here or dropped, `entities` is of the last count that a report made,
+ * and the rest includes them. */
 void cairn_shard_counts(struct cairn_shard *shard, uint32_t collection,
                         struct cairn_collection_counts *out);
 int cairn_shard_each_schema(struct cairn_shard *shard,
