@@ -132,6 +132,9 @@ void router_remote_start(struct router_remote *remote, const struct cairn_shard_
     remote->started_us = cairn_time_monotonic_us();
     if (remote->peer == NULL ||
         (member != NULL && is_data(remote->op) && router_member_down(member))) {
+        /* Whoever needs it makes the next check come soon, whatever the back-off. */
+        if (member != NULL && !atomic_exchange(&member->report_asked, true))
+            router_watch_wake(remote->router);
         call->error.code = router_member_fail(member, &call->error);
         call->unsent = true;
         remote->done(remote);

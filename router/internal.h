@@ -81,6 +81,7 @@ struct router_member {
     struct router_remote remote; /* one call at a time */
     struct cairn_buf sent;       /* the text it carries */
     uint64_t next_check_us, adopt_after_us;
+    uint64_t asked_after_us;
     unsigned back_off;
     bool busy;
     atomic_bool ended; /* the call has its answer */

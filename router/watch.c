@@ -17,6 +17,7 @@
 #define CHECK_BACK_OFF   3u               /* doublings: at most about 5 s */
 #define ADOPT_AGAIN_US   UINT64_C(100000) /* between two offers of a map that is not taken */
 #define CHECK_TIMEOUT_US UINT64_C(2000000)
+#define ASKED_AGAIN_US   UINT64_C(10000) /* between two reports that are asked for */
 /* Between two tries to bring schemas to shards: one that is read-only takes none for long. */
 #define COMPLETE_AGAIN_US UINT64_C(3000000)
 
@@ -213,8 +214,12 @@ static void attend(struct router_member *member, const struct cairn_map *map, ui
     if (differs && now_us >= member->adopt_after_us) {
         member->adopt_after_us = now_us + ADOPT_AGAIN_US;
         start_call(member, map, CAIRN_SHARD_ADOPT, epoch < map->epoch);
-    } else if (atomic_exchange(&member->report_asked, false) || due) {
+    } else if (due || (atomic_load(&member->report_asked) && now_us >= member->asked_after_us)) {
+        atomic_store(&member->report_asked, false);
+        member->asked_after_us = now_us + ASKED_AGAIN_US;
         start_call(member, map, CAIRN_SHARD_REPORT, false);
+    } else if (atomic_load(&member->report_asked) && member->asked_after_us < *next_us) {
+        *next_us = member->asked_after_us;
     } else if (member->next_check_us < *next_us) {
         *next_us = member->next_check_us;
     }

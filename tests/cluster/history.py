@@ -297,7 +297,11 @@ class Run:
                 return False
             # A shard that died before it had its first map, and was taken off the plan, is in no map at all.
             state["epochs"] = {name: epoch for name, epoch in self.cluster.epochs().items() if epoch != 0}
-            return len(set(state["epochs"].values())) == 1 and not self.life.supervisor.is_away()
+            # A process that came back is up for the others when their next health check has said so.
+            state["seen"] = {name: self.cluster.status(of=name) for name in state["epochs"]}
+            seen = all(status and all(shard["state"] == "serving" for shard in status["shards"])
+                       for status in state["seen"].values())
+            return seen and len(set(state["epochs"].values())) == 1 and not self.life.supervisor.is_away()
         wait_for(is_done, PLAN_DEADLINE_S, lambda: "the plan is done and all epochs are equal: %s" % state)
         held = [move["held_us"] for move in (state["job"] or {}).get("moves", [])]
         self.story.append("job %s %s, held %s us, epochs %s" % (
